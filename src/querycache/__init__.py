@@ -1,0 +1,1 @@
+"""querycache: the query caching layer for code search and RAG."""

@@ -1,0 +1,1 @@
+"""What we cache: one declaration each."""

@@ -1,0 +1,1 @@
+"""Value <-> bytes, in a fixed order."""

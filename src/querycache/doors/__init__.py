@@ -1,0 +1,1 @@
+"""Front doors: translate a protocol to a use case and back; decide nothing."""

@@ -1,0 +1,1 @@
+"""The command line: every command; tables, lines or JSON."""

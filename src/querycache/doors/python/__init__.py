@@ -1,0 +1,1 @@
+"""Python: the names that users import."""

@@ -1,0 +1,91 @@
+"""What the cache tells its observer: one frozen struct for each kind of occurrence. An L1 hit is
+counted, not told.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+MissReason = Literal[
+    "absent", "expired", "invalidated", "unreadable", "l2_down", "bypassed", "disabled"
+]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Something that happened to the entry `key` (or to the whole cache, where `key` is empty)."""
+
+    key: str
+
+
+class Hit(Event, frozen=True, gc=False, tag=True):
+    """L2 had it."""
+
+    age_s: float
+    stale: bool
+
+
+class Missed(Event, frozen=True, gc=False, tag=True):
+    """Neither tier had a usable entry."""
+
+    reason: MissReason
+
+
+class Loaded(Event, frozen=True, gc=False, tag=True):
+    """The origin answered."""
+
+    took_s: float
+
+
+class LoadFailed(Event, frozen=True, gc=False, tag=True):
+    """The origin failed; `served_stale` says whether an old value was served instead."""
+
+    error: str
+    served_stale: bool
+
+
+class Stored(Event, frozen=True, gc=False, tag=True):
+    """An entry was written. `weight` in bytes as L1 counts them, `ttl_s` its hard life."""
+
+    weight: int
+    ttl_s: float
+
+
+class NotStored(Event, frozen=True, gc=False, tag=True):
+    """A value was not kept."""
+
+    reason: Literal["too_big", "unsupported", "invalidated_meanwhile", "l2_down", "l2_full"]
+
+
+class Evicted(Event, frozen=True, gc=False, tag=True):
+    """L1 gave an entry up for room."""
+
+    weight: int
+
+
+class Invalidated(Event, frozen=True, gc=False, tag=True):
+    """A key or a tag was invalidated, here (`source` is ours) or in another process."""
+
+    tag: str
+    source: str
+
+
+class ChannelLost(Event, frozen=True, gc=False, tag=True):
+    """The invalidation channel can't be trusted; L1 was cleared."""
+
+    reason: str
+
+
+class TierFailed(Event, frozen=True, gc=False, tag=True):
+    """An operation of L2 failed and was turned into a miss or a skipped write."""
+
+    tier: str
+    operation: str
+    error: str
+
+
+class Unreadable(Event, frozen=True, gc=False, tag=True):
+    """Stored bytes did not open; `reason` as in `errors.UnreadableError`."""
+
+    reason: str

@@ -1,0 +1,1 @@
+"""The slow truths that we cache in front of."""

@@ -1,0 +1,301 @@
+"""The tiers: where entries rest, and how processes tell each other what is no longer true."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from querycache.values import Stamp
+
+
+class Tally:
+    """Counts of one kind in one process: plain integers that the hit path increments."""
+
+    __slots__ = (
+        "errors",
+        "l1_hits",
+        "l2_hits",
+        "loads",
+        "misses",
+        "saved_s",
+        "sets",
+        "stale_hits",
+    )
+
+    def __init__(self) -> None:
+        self.l1_hits = self.l2_hits = self.stale_hits = self.misses = 0
+        self.loads = self.sets = self.errors = 0
+        self.saved_s = 0.0
+
+
+class Entry:
+    """What L1 holds for a name. Mutable only where the tier and the core say so; shared by all
+    readers.
+
+    Attributes:
+        key: The entry's name.
+        value: The value itself where readers can share it, else its encoded body (see `packed`).
+        packed: Whether `value` is a `ports.codec.Body` that is decoded for each reader.
+        expires: Monotonic seconds after which it must not be served at all.
+        fresh_until: Monotonic seconds after which it is stale; at most `expires`.
+        born: Monotonic seconds of the start of the load that made it.
+        load_s: How long that load took, in seconds.
+        tags: The counters that it depends on, as they stood at its birth.
+        world: The core's world number under which its tags were last found unmoved.
+        tally: The counts of its kind.
+        weight: Bytes that it counts for, overhead included.
+        hits: Bumped by the reader; eviction reads and resets it.
+        queue: Belongs to the eviction policy.
+    """
+
+    __slots__ = (
+        "born",
+        "expires",
+        "fresh_until",
+        "hits",
+        "key",
+        "load_s",
+        "packed",
+        "queue",
+        "tags",
+        "tally",
+        "value",
+        "weight",
+        "world",
+    )
+
+    def __init__(  # noqa: PLR0913 -- a record
+        self,
+        key: str,
+        value: object,
+        *,
+        packed: bool = False,
+        expires: float,
+        fresh_until: float,
+        born: float,
+        load_s: float = 0.0,
+        tags: Mapping[str, Stamp] | None = None,
+        world: int = 0,
+        tally: Tally,
+        weight: int,
+    ) -> None:
+        self.key = key
+        self.value = value
+        self.packed = packed
+        self.expires = expires
+        self.fresh_until = fresh_until
+        self.born = born
+        self.load_s = load_s
+        self.tags = tags or {}
+        self.world = world
+        self.tally = tally
+        self.weight = weight
+        self.hits = 0
+        self.queue = 0
+
+
+class L1Info(msgspec.Struct, frozen=True):
+    """How full L1 is. Bytes include the overhead of each entry."""
+
+    size: int
+    max_size: int
+    bytes: int
+    max_bytes: int
+    evictions: int
+    rejected: int
+    policy: str
+
+
+class L1(Protocol):
+    """Entries in this process, bounded in entries and bytes at every moment. Synchronous; safe
+    under threads.
+
+    `entries` is the live map from name to entry, for the hit path: look-ups need no lock. A reader
+    that serves an entry must then do `entry.hits += 1`, and call `touch(entry)` where `touch` is
+    not None (a policy that orders by recency). Expiry is the reader's to check. `clear`, `remove`
+    and `shed` are the only ways out besides eviction and `sweep`.
+    """
+
+    entries: Mapping[str, Entry]
+    touch: Callable[[Entry], None] | None
+
+    def put(self, entry: Entry) -> bool:
+        """Adds or replaces; evicts what must go first. False if the entry alone is larger than the
+        bound (nothing changes).
+        """
+        ...
+
+    def remove(self, key: str) -> Entry | None: ...
+
+    def clear(self) -> int:
+        """Drops all; returns how many."""
+        ...
+
+    def sweep(self, now: float, limit: int = 0) -> int:
+        """Drops what expired by `now` (monotonic), at most `limit` if positive; returns how
+        many.
+        """
+        ...
+
+    def shed(self, share: float) -> int:
+        """Evicts the least valuable `share` (0 to 1) of the bytes held; returns how many entries
+        went.
+        """
+        ...
+
+    def info(self) -> L1Info: ...
+
+
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """What L2 has for a name. `guard` is the version of the world at the read: a later `write`
+    under it is refused when the name, or one of the write's tags, was invalidated or overwritten
+    in between.
+    """
+
+    data: bytes | None
+    guard: int
+
+
+class Write(msgspec.Struct, frozen=True):
+    """An entry to store.
+
+    Attributes:
+        key: Its name.
+        data: The whole envelope.
+        expires_at: Wall seconds of its hard expiry.
+        tags: Names of the counters that it depends on.
+        guard: From `Read.guard`, taken before its load began; None for an unconditional write by a
+            caller.
+        tell: Whether other processes must hear of it: False for what is addressed by content and
+            so never differs.
+    """
+
+    key: str
+    data: bytes
+    expires_at: float
+    tags: tuple[str, ...] = ()
+    guard: int | None = None
+    tell: bool = True
+
+
+class Listing(msgspec.Struct, frozen=True, gc=False):
+    """An entry as seen from outside: its name, its size in bytes in L2 and its hard expiry (wall
+    seconds).
+    """
+
+    key: str
+    size: int
+    expires_at: float
+
+
+class L2Info(msgspec.Struct, frozen=True):
+    """How L2 is. `ping_ms` is None where it can't be reached; then `error` says why."""
+
+    backend: str
+    connected: bool
+    ping_ms: float | None = None
+    entries: int | None = None
+    bytes: int | None = None
+    max_bytes: int | None = None
+    where: str = ""
+    error: str = ""
+
+
+class L2(Protocol):
+    """Entries shared between processes. Every method raises `errors.TierError`, and only that,
+    when the tier fails.
+
+    - An acknowledged write is readable by every process at once, and survives the death of the
+      writer.
+    - `read` never returns an entry past its `expires_at`, and never bytes that were written for
+      another name.
+    - `bump` and `remove` are durable, and told to all processes, before they return.
+    - A guarded `write` is compare-and-set: check and store are one transaction.
+    """
+
+    name: str
+
+    async def read(self, keys: Sequence[str]) -> list[Read]: ...
+
+    async def write(self, writes: Sequence[Write]) -> list[bool]:
+        """Stores each; False where its guard found the world moved."""
+        ...
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        """Deletes and tells, also of names that it does not hold; returns how many it held."""
+        ...
+
+    async def stamps(self, tags: Sequence[str]) -> dict[str, Stamp]:
+        """The present reading of each counter; one that does not exist comes into being."""
+        ...
+
+    async def bump(self, tags: Sequence[str]) -> dict[str, Stamp]:
+        """Moves each counter: every entry that depends on it is unreachable from now on. O(1) in
+        entries.
+        """
+        ...
+
+    async def lease(self, key: str, seconds: float) -> str | None:
+        """A token for the right to load `key`, or None while another holder's lease runs."""
+        ...
+
+    async def renew(self, key: str, token: str, seconds: float) -> bool: ...
+
+    async def release(self, key: str, token: str) -> None:
+        """Gives the lease up, if the token still holds it."""
+        ...
+
+    async def sweep(self, limit: int = 1000) -> int:
+        """Deletes up to `limit` expired entries, and others by last use where a size cap asks for
+        it; returns how many.
+        """
+        ...
+
+    def scan(self, prefix: str = "") -> AsyncIterator[Listing]:
+        """Every live entry whose name begins with `prefix`; not a snapshot."""
+        ...
+
+    async def info(self) -> L2Info: ...
+
+    async def close(self) -> None: ...
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What happened since the last `drain`.
+
+    Attributes:
+        keys: Names whose entries in L1 are no longer true.
+        tags: Counters that moved, with their new stamps.
+        seen: The epoch up to which this is complete; -1 while a change is under way or the channel
+            is lost, so that the next read drains again.
+        lost: The channel skipped something: everything in L1 and every known counter is in doubt.
+        bypass: L1 must not be served from until a later drain says otherwise.
+    """
+
+    keys: Sequence[str] = ()
+    tags: Mapping[str, Stamp] = {}
+    seen: int = 0
+    lost: bool = False
+    bypass: bool = False
+
+
+class Backplane(Protocol):
+    """Tells this process what other processes invalidated or overwrote. Our own changes may be
+    among them, or not.
+
+    `epoch[0]` is a number that differs from the last `seen` as soon as anything may have changed:
+    the hit path compares it, at the price of one index. The channel is complete: a gap shows as
+    `lost`, never as silence.
+    """
+
+    epoch: Sequence[int]
+
+    def drain(self) -> Changes:
+        """What changed since the last drain. Synchronous, and cheap where nothing did. Safe under
+        threads.
+        """
+        ...
+
+    def close(self) -> None: ...
