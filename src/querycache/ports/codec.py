@@ -79,6 +79,12 @@ class Codec(Protocol):
         """Raises `UnsupportedValueError` for a type it can't give back the same."""
         ...
 
+    def share(self, value: object, body: Body) -> object:
+        """For a shareable body: the object that many readers may hold. Whoever passed `value` in
+        can't reach it (an array is copied and made read-only).
+        """
+        ...
+
     def decode(self, body: Body, shape: Shape = ANY) -> object:
         """Raises `UnreadableError("bad_body")`."""
         ...

@@ -40,6 +40,8 @@ class Entry:
         packed: Whether `value` is a `ports.codec.Body` that is decoded for each reader.
         expires: Monotonic seconds after which it must not be served at all.
         fresh_until: Monotonic seconds after which it is stale; at most `expires`.
+        settled_until: Monotonic seconds before which a hit needs no decision: not stale, not due
+            for an early refresh. At most `fresh_until`, but for a stale entry under a throttle.
         born: Monotonic seconds of the start of the load that made it.
         load_s: How long that load took, in seconds.
         tags: The counters that it depends on, as they stood at its birth.
@@ -59,6 +61,7 @@ class Entry:
         "load_s",
         "packed",
         "queue",
+        "settled_until",
         "tags",
         "tally",
         "value",
@@ -76,7 +79,7 @@ class Entry:
         fresh_until: float,
         born: float,
         load_s: float = 0.0,
-        tags: Mapping[str, Stamp] | None = None,
+        tags: tuple[tuple[str, Stamp], ...] = (),
         world: int = 0,
         tally: Tally,
         weight: int,
@@ -88,7 +91,8 @@ class Entry:
         self.fresh_until = fresh_until
         self.born = born
         self.load_s = load_s
-        self.tags = tags or {}
+        self.settled_until = fresh_until
+        self.tags = tags
         self.world = world
         self.tally = tally
         self.weight = weight
@@ -253,6 +257,12 @@ class L2(Protocol):
         """
         ...
 
+    async def purge(self, prefix: str) -> int:
+        """Deletes what its names begin with `prefix`, in batches; returns how many. Tells nobody:
+        whoever calls it has bumped a counter that made them unreachable.
+        """
+        ...
+
     def scan(self, prefix: str = "") -> AsyncIterator[Listing]:
         """Every live entry whose name begins with `prefix`; not a snapshot."""
         ...
@@ -290,7 +300,7 @@ class Backplane(Protocol):
     `lost`, never as silence.
     """
 
-    epoch: Sequence[int]
+    epoch: Sequence[int]  # another object after a drain that found the channel lost
 
     def drain(self) -> Changes:
         """What changed since the last drain. Synchronous, and cheap where nothing did. Safe under

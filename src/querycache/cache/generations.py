@@ -1,0 +1,163 @@
+"""Counters: invalidation in O(1), without a scan.
+
+An entry keeps the stamps of its tags as they stood at the start of its load, and is valid while
+none has moved. This module is the process's view of the counters: kept coherent by the backplane's
+`drain`, filled from L2 where a counter is not known yet. `world` moves with every change of the
+view, so that an entry which was checked under the present world needs no second look.
+
+A counter is put into the view by whoever comes later, the drain or the fetch: the drain always
+overwrites, a fetch only fills a gap, and a fetch that began before the channel was lost fills
+nothing. So the view never goes back to an older stamp.
+
+What L2 could not be told (it was down) is owed: masked here at once, and paid by `settle`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+
+from querycache.errors import TierError
+from querycache.ports.tiers import L2, Backplane, Changes
+from querycache.values import Stamp
+
+Stamps = tuple[tuple[str, Stamp], ...]
+
+_KNOWN_LIMIT = 100_000
+
+
+class Generations:
+    """The counters as this process knows them, and the way to move them."""
+
+    def __init__(self, l2: L2, backplane: Backplane, on_change: Callable[[Changes], None]) -> None:
+        """`on_change` is told of every drain that found something, before anyone reads on."""
+        self.world = 0
+        self.seen = -1
+        self.bypass = False
+        self.owed_keys: set[str] = set()
+        self.owed_tags: set[str] = set()
+        self._l2 = l2
+        self._backplane = backplane
+        self._on_change = on_change
+        self._known: dict[str, Stamp] = {}
+        self._bound: dict[tuple[str, ...], Stamps] = {}
+        self._losses = 0
+        self._lock = Lock()
+
+    def catch_up(self) -> bool:
+        """Applies what other processes told; False while L1 must not be served from."""
+        with self._lock:
+            if self._backplane.epoch[0] == self.seen:
+                return True
+            changes = self._backplane.drain()
+            if changes.lost:
+                self._losses += 1
+                self._known.clear()
+                self._known.update((tag, _nowhere()) for tag in self.owed_tags)
+            self._newest(changes.tags)
+            if changes.lost or changes.tags:
+                self._moved()
+            if changes.lost or changes.tags or changes.keys:
+                self._on_change(changes)
+            self.seen, self.bypass = changes.seen, changes.bypass
+            return not changes.bypass
+
+    async def take(self, tags: tuple[str, ...]) -> Stamps:
+        """The present stamps of `tags`. Raises `TierError` where L2 must be asked and fails."""
+        bound = self._bound.get(tags)
+        if bound is not None:
+            return bound
+        await self.learn(tags)
+        world = self.world
+        stamps = tuple((tag, self._known[tag]) for tag in tags if tag in self._known)
+        if len(stamps) < len(tags):
+            raise TierError("the invalidation channel was lost while counters were read")
+        with self._lock:
+            if world == self.world:
+                self._bound[tags] = stamps
+        return stamps
+
+    async def learn(self, tags: Sequence[str]) -> None:
+        """Brings counters that are not known yet into the view."""
+        missing = [tag for tag in tags if tag not in self._known]
+        if not missing:
+            return
+        if len(self._known) > _KNOWN_LIMIT:
+            with self._lock:
+                self._known.clear()
+                self._moved()
+            missing = list(tags)
+        losses = self._losses
+        found = await self._l2.stamps(missing)
+        with self._lock:
+            if losses == self._losses:
+                for tag, stamp in found.items():
+                    self._known.setdefault(tag, stamp)
+
+    def same(self, stamps: Stamps) -> Stamps:
+        """Equal stamps as the one tuple that entries share, where there is one."""
+        bound = self._bound.get(tuple(tag for tag, _ in stamps))
+        return bound if bound is not None and bound == stamps else stamps
+
+    def stand(self, stamps: Stamps) -> bool:
+        """Whether none has moved; an unknown counter counts as moved."""
+        known = self._known
+        return all(known.get(tag) == stamp for tag, stamp in stamps)
+
+    def moved(self, stamps: Stamps) -> str:
+        """The first tag that has moved, or ""."""
+        known = self._known
+        return next((tag for tag, stamp in stamps if known.get(tag) != stamp), "")
+
+    async def bump(self, tags: Sequence[str]) -> bool:
+        """Moves counters; from its return on nothing that depends on them is served here.
+
+        False where L2 could not be told: then they are masked here, and owed.
+        """
+        try:
+            stamps = await self._l2.bump(tags)
+            told = True
+        except TierError:
+            stamps = {tag: _nowhere() for tag in tags}
+            self.owed_tags.update(tags)
+            told = False
+        with self._lock:
+            self._newest(stamps)
+            self._moved()
+        self._on_change(Changes(tags=stamps))
+        return told
+
+    async def settle(self) -> bool:
+        """Pays what is owed, if L2 is back; True when nothing is owed any more."""
+        if not (self.owed_keys or self.owed_tags):
+            return True
+        keys, tags = list(self.owed_keys), list(self.owed_tags)
+        try:
+            if tags:
+                stamps = await self._l2.bump(tags)
+                with self._lock:
+                    self._newest(stamps)
+                    self._moved()
+                self.owed_tags.difference_update(tags)
+            if keys:
+                await self._l2.remove(keys)
+                self.owed_keys.difference_update(keys)
+        except TierError:
+            return False
+        return True
+
+    def _newest(self, stamps: Mapping[str, Stamp]) -> None:
+        for tag, stamp in stamps.items():
+            known = self._known.get(tag)
+            if known is None or known.epoch != stamp.epoch or known.number < stamp.number:
+                self._known[tag] = stamp
+
+    def _moved(self) -> None:
+        self.world += 1
+        self._bound.clear()
+
+
+def _nowhere() -> Stamp:
+    """A stamp that no counter ever had."""
+    return Stamp(secrets.randbits(63), 0)

@@ -1,0 +1,130 @@
+"""From L2 to an entry: read, open, check the generation, fill L1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from querycache.cache.decide import calm
+from querycache.cache.generations import Generations
+from querycache.cache.parts import Parts
+from querycache.cache.policy import Policy
+from querycache.cache.writing import Claims
+from querycache.errors import TierError, UnreadableError
+from querycache.events import Invalidated, MissReason, TierFailed, Unreadable
+from querycache.ports.codec import Record
+from querycache.ports.tiers import Entry, Read, Tally
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What a look into L2 gave: an entry that may be served (fresh or stale) with its decoded
+    value, or the reason why not; and the guard under which a load that follows may be stored.
+    """
+
+    entry: Entry | None
+    value: object
+    reason: MissReason
+    guard: int | None
+    down: bool = False
+
+
+class Reader:
+    """Looks into L2."""
+
+    def __init__(self, parts: Parts, generations: Generations, claims: Claims) -> None:
+        self._l1 = parts.l1
+        self._weigh = parts.weigh
+        self._l2 = parts.l2
+        self._codec = parts.codec
+        self._clock = parts.clock
+        self._observer = parts.observer
+        self._generations = generations
+        self._claims = claims
+
+    async def look(
+        self, keys: Sequence[str], policy: Policy, tally: Tally, *, fill: bool = True
+    ) -> list[Looked]:
+        """What L2 has for each key; what may be served goes into L1, unless something about it was
+        heard of meanwhile (or `fill` is off).
+        """
+        if not policy.l2:
+            return [Looked(None, None, "absent" if policy.l1 else "disabled", None)] * len(keys)
+        fill = fill and policy.l1
+        claims = [self._claims.try_claim(key) if fill else None for key in keys]
+        looked: list[Looked] = []
+        try:
+            looked = await self._read(keys, policy, tally)
+        except TierError as error:
+            tally.errors += 1
+            self._observer.emit(TierFailed(keys[0], self._l2.name, "read", str(error)))
+            looked = [Looked(None, None, "l2_down", None, down=True)] * len(keys)
+        finally:
+            held = [
+                self._claims.redeem(key, claim) for key, claim in zip(keys, claims, strict=True)
+            ]
+        for found, mine in zip(looked, held, strict=True):
+            if mine and found.entry is not None and found.entry.weight <= policy.max_l1_bytes:
+                self._l1.put(found.entry)
+        return looked
+
+    async def _read(self, keys: Sequence[str], policy: Policy, tally: Tally) -> list[Looked]:
+        reads = await self._l2.read(keys)
+        opened = [
+            self._open(key, read, policy, tally) for key, read in zip(keys, reads, strict=True)
+        ]
+        tags = {tag for record in opened if isinstance(record, Record) for tag, _ in record.tags}
+        await self._generations.learn(list(tags))
+        return [
+            self._judge(record, read, policy, tally) if isinstance(record, Record) else record
+            for record, read in zip(opened, reads, strict=True)
+        ]
+
+    def _open(self, key: str, read: Read, policy: Policy, tally: Tally) -> Record | Looked:
+        if key in self._generations.owed_keys:
+            return Looked(None, None, "invalidated", read.guard)
+        if read.data is None:
+            return Looked(None, None, "absent", read.guard)
+        try:
+            return self._codec.open(key, read.data, policy.shape)
+        except UnreadableError as error:
+            return self._unreadable(key, read, tally, error)
+
+    def _judge(self, record: Record, read: Read, policy: Policy, tally: Tally) -> Looked:
+        world = self._generations.world
+        moved = self._generations.moved(record.tags)
+        if moved:
+            self._observer.emit(Invalidated(record.key, moved, ""))
+            return Looked(None, None, "invalidated", read.guard)
+        wall, now = self._clock.wall(), self._clock.monotonic()
+        life = record.expires_at - record.born
+        left = min(record.expires_at - wall, life)  # a clock that went back prolongs nothing
+        if left <= 0.0:
+            return Looked(None, None, "expired", read.guard)
+        try:
+            value = self._codec.decode(record.body, policy.shape)
+        except UnreadableError as error:
+            return self._unreadable(record.key, read, tally, error)
+        fresh_left = min(record.fresh_until - wall, life)
+        shareable = record.body.shareable
+        entry = Entry(
+            record.key,
+            value if shareable else record.body,
+            packed=not shareable,
+            born=now - max(0.0, wall - record.born),
+            expires=now + min(left, policy.l1_ttl),
+            fresh_until=now + min(fresh_left, policy.l1_ttl),
+            load_s=record.load_s,
+            tags=self._generations.same(record.tags),
+            world=world,
+            tally=tally,
+            weight=self._weigh(record.key, len(record.body.data)),
+        )
+        entry.settled_until = now + calm(policy, fresh_left=fresh_left, load_s=record.load_s)
+        entry.settled_until = min(entry.settled_until, entry.fresh_until)
+        return Looked(entry, value, "absent", read.guard)
+
+    def _unreadable(self, key: str, read: Read, tally: Tally, error: UnreadableError) -> Looked:
+        tally.errors += 1
+        self._observer.emit(Unreadable(key, error.reason))
+        return Looked(None, None, "unreadable", read.guard)

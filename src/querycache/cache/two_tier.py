@@ -1,0 +1,314 @@
+"""The read and write path: where L1 and L2 meet.
+
+1. The generation is taken first: the view catches up with what other processes told, and the
+stamps
+   of the entry's tags are read. 2. L1, then L2. 3. `decide` judges what was found. 4. Serve; or
+   serve stale and refresh behind; or load, once for all who ask. 5. The result is stored under the
+   stamps, the guard and the claim taken before the load began: a change that lands during the load
+   makes it unreachable instead of stale.
+
+An L1 hit is synchronous and takes no lock, task or timer. A broken L2 and an entry that does not
+open are events and misses; a broken loader is the caller's error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from querycache.cache.decide import Verdict, decide
+from querycache.cache.generations import Generations
+from querycache.cache.loading import Answer, Load, Loading, LoadMany, Wanted
+from querycache.cache.parts import Parts
+from querycache.cache.policy import Policy
+from querycache.cache.reading import Reader
+from querycache.cache.refresh import Refresh
+from querycache.cache.single_flight import SingleFlight
+from querycache.cache.writing import WriteThrough
+from querycache.errors import LoadTimeoutError, TierError
+from querycache.events import ChannelLost, Invalidated, TierFailed
+from querycache.ports.codec import Body
+from querycache.ports.tiers import Changes, Entry, Tally
+from querycache.values import Kind
+
+_NEVER_MASKED = (PermissionError,)
+"""Failures that no stale value may hide."""
+
+
+class TwoTier:
+    """L1 in front of L2. All keys are full names in L2; policies say how each is kept."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.l1 = parts.l1
+        self.l2 = parts.l2
+        self.tallies = {kind: Tally() for kind in Kind}
+        self.generations = Generations(parts.l2, parts.backplane, self._changed)
+        self.writer = WriteThrough(parts, self.generations)
+        self.flights: SingleFlight[Answer[object]] = SingleFlight(parts.clock)
+        self._refresh = Refresh(self.flights)
+        self._reader = Reader(parts, self.generations, self.writer.claims)
+        self._loading = Loading(parts, self.generations, self._reader, self.writer)
+        self._codec = parts.codec
+        self._observer = parts.observer
+        self._draw = parts.draw
+        self._backplane = parts.backplane
+        self._epoch = parts.backplane.epoch
+        self._entries = parts.l1.entries
+        self._touch = parts.l1.touch
+        self._now = parts.clock.monotonic
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def hit(self, key: str) -> Entry | None:
+        """The hit path: an entry of L1 that is served without a decision, counted; else None."""
+        generations = self.generations
+        if self._epoch[0] != generations.seen and not generations.catch_up():
+            return None
+        entry = self._entries.get(key)
+        if entry is None or self._now() >= entry.settled_until:
+            return None
+        if entry.world != generations.world and not self._stands(entry):
+            return None
+        entry.hits += 1
+        if self._touch is not None:
+            self._touch(entry)
+        entry.tally.l1_hits += 1
+        return entry
+
+    def value(self, entry: Entry) -> object:
+        """What a reader of `entry` gets: a value that others can't change under it."""
+        value = entry.value
+        return self._codec.decode(value) if isinstance(value, Body) else value
+
+    async def get(self, key: str, policy: Policy) -> Answer[object]:
+        """What the tiers hold; nothing is loaded."""
+        entry = self.hit(key) or self._unsettled(key)
+        if entry is not None:
+            return self._served(entry)
+        tally = self.tallies[policy.kind]
+        (looked,) = await self._reader.look([key], policy, tally)
+        return self._loading.found(looked, tally)
+
+    async def get_many(self, keys: Sequence[str], policy: Policy) -> dict[str, Answer[object]]:
+        """The same for many keys, L2 asked once; holds what was found."""
+        found, missing = self._in_l1(keys)
+        if missing:
+            tally = self.tallies[policy.kind]
+            looks = await self._reader.look(missing, policy, tally)
+            answers = (self._loading.found(looked, tally) for looked in looks)
+            found.update(
+                (key, answer) for key, answer in zip(missing, answers, strict=True) if answer.found
+            )
+        return found
+
+    async def get_or_load(
+        self,
+        key: str,
+        policy: Policy,
+        load: Load,
+        *,
+        tags: tuple[str, ...] = (),
+        ttl: float | None = None,
+    ) -> Answer[object]:
+        """What the tiers hold, or what `load` gives: once for all who ask meanwhile.
+
+        Raises what `load` raises (unless a stale value can be served), `LoadTimeoutError`, and
+        `ReentrantLoadError`.
+        """
+        entry = self.hit(key)
+        if entry is not None:
+            return self._served(entry)
+        want = Wanted(key, policy, self.tallies[policy.kind], load, tags, ttl)
+        entry = self._unsettled(key)
+        if entry is None:
+            answer = await self.flights.run(
+                key, lambda: self._loading.run(want), tags, policy.hard_timeout
+            )
+            if answer.stale:  # L2 had a stale one, which L1 has now
+                self._reload_behind(want)
+            return answer
+        now = self._now()
+        verdict = decide(
+            policy,
+            fresh_left=entry.fresh_until - now,
+            usable_left=entry.expires - now,
+            load_s=entry.load_s,
+            draw=1.0 - self._draw(),
+        )
+        if verdict is Verdict.SERVE_STALE and policy.soft_timeout:
+            return await self._softly(entry, want, policy.soft_timeout)
+        if verdict is not Verdict.SERVE:
+            self._reload_behind(want)
+        return self._served(entry)
+
+    async def get_or_load_many(
+        self,
+        keys: Sequence[str],
+        policy: Policy,
+        load: LoadMany,
+        *,
+        tags: tuple[str, ...] = (),
+        to_l1: bool = True,
+    ) -> dict[str, Answer[object]]:
+        """The same for many keys: `load` is called at most once, with those that no tier holds,
+        and may leave some out. Such loads are not joined with others. Without `to_l1` (a scan)
+        what they bring does not displace what L1 holds.
+        """
+        found, missing = self._in_l1(keys)
+        if missing:
+            tally = self.tallies[policy.kind]
+            found |= await self._loading.run_many(
+                missing, policy, tally, load, tags=tags, to_l1=to_l1
+            )
+        return found
+
+    # --- writing -------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        values: Mapping[str, object],
+        policy: Policy,
+        *,
+        tags: tuple[str, ...] = (),
+        ttl: float | None = None,
+    ) -> list[bool]:
+        """Stores values; whether each can be had again. Raises `UnsupportedValueError`."""
+        self.generations.catch_up()
+        stamps = await self._loading.take(tags)
+        if stamps is None:
+            return [False] * len(values)
+        tally = self.tallies[policy.kind]
+        wants = [Wanted(key, policy, tally, _nothing, tags, ttl) for key in values]
+        bodies = [self._codec.encode(value, policy.shape) for value in values.values()]
+        drafts = [
+            self._loading.draft(want, value, stamps, body)
+            for want, value, body in zip(wants, values.values(), bodies, strict=True)
+        ]
+        for key in values:
+            self.flights.retire(key)
+        kept = await self.writer.store(drafts, tally)
+        refused = [key for key, done in zip(values, kept, strict=True) if not done]
+        if refused:  # nothing old may stay where the new could not be kept
+            await self.remove(refused)
+        return kept
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        """Deletes from both tiers and tells; returns how many there were."""
+        held = sum(self._forget(key) for key in keys)
+        try:
+            held = max(held, await self.l2.remove(keys))
+        except TierError as error:
+            self.generations.owed_keys.update(keys)
+            self._observer.emit(TierFailed(keys[0], self.l2.name, "remove", str(error)))
+        for key in keys:  # what came back in between
+            self._forget(key)
+        return held
+
+    async def invalidate(self, tags: Sequence[str]) -> bool:
+        """Makes everything that depends on one of `tags` unreachable; False where other processes
+        can't be told yet.
+        """
+        for tag in tags:
+            self._observer.emit(Invalidated("", tag, "here"))
+        return await self.generations.bump(tags)
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _in_l1(self, keys: Sequence[str]) -> tuple[dict[str, Answer[object]], list[str]]:
+        found: dict[str, Answer[object]] = {}
+        missing: list[str] = []
+        for key in dict.fromkeys(keys):
+            entry = self.hit(key) or self._unsettled(key)
+            if entry is None:
+                missing.append(key)
+            else:
+                found[key] = self._served(entry)
+        return found, missing
+
+    def _stands(self, entry: Entry) -> bool:
+        world = self.generations.world
+        if self.generations.stand(entry.tags):
+            entry.world = world
+            return True
+        self.l1.remove(entry.key)
+        return False
+
+    def _unsettled(self, key: str) -> Entry | None:
+        """An entry of L1 that may be served, but wants a decision first; counted."""
+        entry = self._entries.get(key)
+        if entry is None or self.generations.bypass:
+            return None
+        if self._now() >= entry.expires:
+            self.l1.remove(key)
+            return None
+        if not self._stands(entry):
+            return None
+        entry.hits += 1
+        entry.tally.l1_hits += 1
+        return entry
+
+    def _served(self, entry: Entry) -> Answer[object]:
+        now = self._now()
+        stale = now >= entry.fresh_until
+        entry.tally.stale_hits += stale
+        entry.tally.saved_s += entry.load_s
+        return Answer(
+            self.value(entry),
+            found=True,
+            tier="l1",
+            age_s=max(0.0, now - entry.born),
+            stale=stale,
+            saved_s=entry.load_s,
+        )
+
+    async def _softly(self, entry: Entry, want: Wanted, patience: float) -> Answer[object]:
+        """Waits a little for a reload; serves the stale entry where it takes longer or fails."""
+        try:
+            return await self.flights.run(
+                want.key, lambda: self._reload(want), want.tags, patience
+            )
+        except LoadTimeoutError:
+            return self._served(entry)
+        except Exception as error:
+            if isinstance(error, _NEVER_MASKED) or self._now() >= entry.expires:
+                raise
+            return self._served(entry)
+
+    def _reload_behind(self, want: Wanted) -> None:
+        self._refresh.behind(want.key, lambda: self._reload(want), want.tags)
+
+    async def _reload(self, want: Wanted) -> Answer[object]:
+        try:
+            return await self._loading.run(want, reload=True)
+        except _NEVER_MASKED:
+            await self.remove([want.key])
+            raise
+        except Exception:
+            entry = self._entries.get(want.key)
+            if entry is not None:  # so that the origin is not hammered
+                pause = self._now() + want.policy.throttle
+                entry.settled_until = min(pause, entry.expires)
+            raise
+
+    def _forget(self, key: str) -> bool:
+        self.flights.retire(key)
+        self.writer.claims.void(key)
+        return self.l1.remove(key) is not None
+
+    def _changed(self, changes: Changes) -> None:
+        if changes.lost:
+            self._epoch = self._backplane.epoch
+            self.l1.clear()
+            self.writer.claims.void_all()
+            self.flights.retire_all()
+            self._observer.emit(
+                ChannelLost("", "the invalidation log was cut, or the store reset")
+            )
+        for key in changes.keys:
+            self._forget(key)
+            self._observer.emit(Invalidated(key, "", "elsewhere"))
+        if changes.tags:
+            self.flights.retire_tagged(changes.tags.keys())
+
+
+async def _nothing() -> None:
+    return None

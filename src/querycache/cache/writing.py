@@ -1,0 +1,235 @@
+"""Write-through: L2, then tell, then L1.
+
+A claim guards the way into L1. Whoever is about to put something there claims the key first; a
+change of the key that is heard of meanwhile, or another claim, voids it, and a void claim puts
+nothing. Two overlapping writers of one key void each other: L1 stays empty, and L2 decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+import msgspec
+
+from querycache.cache.decide import calm
+from querycache.cache.generations import Generations, Stamps
+from querycache.cache.parts import Parts
+from querycache.cache.policy import Policy
+from querycache.errors import TierError
+from querycache.events import NotStored, Stored, TierFailed
+from querycache.ports.codec import Body, Record
+from querycache.ports.tiers import Entry, Tally, Write
+
+
+class Claims:
+    """Which keys are on their way into L1. Safe under threads."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, _Slot] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def claim(self, key: str) -> object:
+        """A claim on `key`; one that is under way is voided, and so is this one."""
+        token = object()
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None:
+                self._slots[key] = _Slot(token)
+            else:
+                slot.token = None
+                slot.holders += 1
+        return token
+
+    def try_claim(self, key: str) -> object | None:
+        """A claim for a back-fill of what L2 holds: gives way where another is under way."""
+        with self._lock:
+            if key in self._slots:
+                return None
+            token = object()
+            self._slots[key] = _Slot(token)
+            return token
+
+    def redeem(self, key: str, token: object | None) -> bool:
+        """Ends a claim; whether it still held."""
+        if token is None:
+            return False
+        with self._lock:
+            slot = self._slots[key]
+            slot.holders -= 1
+            if not slot.holders:
+                del self._slots[key]
+            return slot.token is token
+
+    def void(self, key: str) -> None:
+        slot = self._slots.get(key)
+        if slot is not None:
+            slot.token = None
+
+    def void_all(self) -> None:
+        with self._lock:
+            for slot in self._slots.values():
+                slot.token = None
+
+
+class _Slot:
+    __slots__ = ("holders", "token")
+
+    def __init__(self, token: object) -> None:
+        self.token: object | None = token
+        self.holders = 1
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A value on its way into the tiers.
+
+    `stamps`, `guard` and `claim` were taken before its load began; `guard` is None for a caller's
+    own write. Without `reach_l2` it stays in this process. `started` (monotonic) and `born` (wall)
+    are the start of the load, in seconds.
+    """
+
+    key: str
+    value: object
+    body: Body
+    policy: Policy
+    stamps: Stamps
+    guard: int | None
+    claim: object
+    started: float
+    born: float
+    load_s: float
+    fresh: float
+    usable: float
+    reach_l2: bool = True
+
+
+class WriteThrough:
+    """Stores drafts in both tiers."""
+
+    def __init__(self, parts: Parts, generations: Generations) -> None:
+        self.claims = Claims()
+        self._l1 = parts.l1
+        self._weigh = parts.weigh
+        self._l2 = parts.l2
+        self._codec = parts.codec
+        self._clock = parts.clock
+        self._observer = parts.observer
+        self._generations = generations
+
+    async def store(
+        self, drafts: Sequence[Draft], tally: Tally, *, to_l1: bool = True
+    ) -> list[bool]:
+        """Whether each is remembered; False where the world moved during its load. Ends claims."""
+        world = self._generations.world
+        outcomes: list[bool | None] = [False] * len(drafts)
+        try:
+            outcomes = await self._to_l2(drafts, tally)
+        finally:
+            held = [self.claims.redeem(draft.key, draft.claim) for draft in drafts]
+        for place, draft in enumerate(drafts):
+            if outcomes[place] is None:  # only L1 can have it
+                outcomes[place] = held[place] and self._generations.stand(draft.stamps)
+            if not (outcomes[place] and held[place] and to_l1 and draft.policy.l1):
+                self._l1.remove(draft.key)
+            else:
+                self.fill(draft, tally, world)
+        done = [bool(outcome) for outcome in outcomes]
+        tally.sets += sum(done)
+        return done
+
+    def fill(self, draft: Draft, tally: Tally, world: int) -> Entry | None:
+        """Puts a draft into L1 with what is left of its lives; the entry, or None if too big."""
+        policy, started = draft.policy, draft.started
+        usable = min(draft.usable, policy.l1_ttl)
+        fresh = min(draft.fresh, usable)
+        shareable = draft.body.shareable
+        entry = Entry(
+            draft.key,
+            self._codec.share(draft.value, draft.body) if shareable else draft.body,
+            packed=not shareable,
+            born=started,
+            expires=started + usable,
+            fresh_until=started + fresh,
+            load_s=draft.load_s,
+            tags=draft.stamps,
+            world=world,
+            tally=tally,
+            weight=self._weigh(draft.key, len(draft.body.data)),
+        )
+        now = self._clock.monotonic()
+        left = entry.fresh_until - now
+        entry.settled_until = now + calm(policy, fresh_left=left, load_s=draft.load_s)
+        if len(draft.body.data) <= policy.max_l1_bytes and self._l1.put(entry):
+            return entry
+        self._l1.remove(draft.key)
+        self._observer.emit(NotStored(draft.key, "too_big"))
+        return None
+
+    async def _to_l2(self, drafts: Sequence[Draft], tally: Tally) -> list[bool | None]:
+        """For each: True stored, False refused (the world moved), None there is no L2 for it."""
+        outcomes: list[bool | None] = [None] * len(drafts)
+        writes: list[Write] = []
+        places: list[int] = []
+        for place, draft in enumerate(drafts):
+            policy = draft.policy
+            if len(draft.body.data) > policy.shape.max_bytes:
+                outcomes[place] = False
+                self._observer.emit(NotStored(draft.key, "too_big"))
+                continue
+            if not (policy.l2 and draft.reach_l2):
+                self._told(draft)
+                continue
+            record = Record(
+                key=draft.key,
+                body=draft.body,
+                born=draft.born,
+                fresh_until=draft.born + draft.fresh,
+                expires_at=draft.born + draft.usable,
+                load_s=draft.load_s,
+                tags=draft.stamps,
+            )
+            data = self._codec.seal(record, policy.shape)
+            tags = tuple(tag for tag, _ in draft.stamps)
+            write = Write(
+                draft.key, data, record.expires_at, tags, draft.guard, tell=not policy.immutable
+            )
+            writes.append(write)
+            places.append(place)
+        if not writes:
+            return outcomes
+        try:
+            stored = await self._l2.write(writes)
+        except TierError as error:
+            return self._failed(drafts, outcomes, places, tally, error)
+        for place, done in zip(places, stored, strict=True):
+            draft = drafts[place]
+            outcomes[place] = done
+            if done:
+                self._generations.owed_keys.discard(draft.key)
+                self._told(draft)
+            else:
+                self._observer.emit(NotStored(draft.key, "invalidated_meanwhile"))
+        return outcomes
+
+    def _failed(
+        self,
+        drafts: Sequence[Draft],
+        outcomes: list[bool | None],
+        places: list[int],
+        tally: Tally,
+        error: TierError,
+    ) -> list[bool | None]:
+        """L2 failed: what it still holds of these keys may be old, so it is masked and owed."""
+        tally.errors += 1
+        self._observer.emit(TierFailed(drafts[places[0]].key, self._l2.name, "write", str(error)))
+        for place in places:
+            self._observer.emit(NotStored(drafts[place].key, "l2_down"))
+            if not drafts[place].policy.immutable:
+                self._generations.owed_keys.add(drafts[place].key)
+        return outcomes
+
+    def _told(self, draft: Draft) -> None:
+        self._observer.emit(Stored(draft.key, len(draft.body.data), draft.usable))
