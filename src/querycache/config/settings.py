@@ -1,0 +1,315 @@
+"""Every setting: its variable, its default, what it allows and what it does, in one declaration
+(those of the tiers stand in `tiers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+import msgspec
+
+from querycache.config.readers import (
+    INTERVAL,
+    KEY,
+    PATH,
+    SECONDS,
+    SECONDS_OR_NONE,
+    SECRET,
+    SWITCH,
+    TEXT,
+    TOKEN,
+    WEB_ADDRESS,
+    Secret,
+    Setting,
+    choice,
+    integer,
+    matching,
+    number,
+)
+from querycache.config.tiers import L1, L2, Coherency, Compression, MemoryPressure, Redis
+
+
+class Core(msgspec.Struct, frozen=True):
+    """The cache as a whole."""
+
+    enabled: Annotated[
+        bool, Setting("CACHE_ENABLED", SWITCH, "Whether anything is cached at all.")
+    ] = True
+    level: Annotated[
+        Literal["L1_MEMORY", "L2_REDIS", "BOTH"],
+        Setting(
+            "CACHE_LEVEL",
+            choice("L1_MEMORY", "L2_REDIS", "BOTH"),
+            "Which tiers are used; L2_REDIS means the shared tier, whatever its backend.",
+        ),
+    ] = "BOTH"
+    write_strategy: Annotated[
+        Literal["WRITE_THROUGH", "WRITE_BACK", "WRITE_AROUND"],
+        Setting(
+            "CACHE_WRITE_STRATEGY",
+            choice("WRITE_THROUGH", "WRITE_BACK", "WRITE_AROUND"),
+            "When a write reaches the shared tier.",
+        ),
+    ] = "WRITE_THROUGH"
+    default_ttl_s: Annotated[
+        float,
+        Setting("CACHE_DEFAULT_TTL", SECONDS, "Life of an entry that belongs to no kind."),
+    ] = 3600
+    key_prefix: Annotated[
+        str,
+        Setting(
+            "CACHE_KEY_PREFIX",
+            matching(r"[A-Za-z0-9_.-]{1,64}", "up to 64 of the characters A-Z a-z 0-9 _ . -"),
+            "First segment of every name in the shared tier.",
+        ),
+    ] = "codebase_rag"
+    max_key_length: Annotated[
+        int,
+        Setting(
+            "CACHE_MAX_KEY_LENGTH", integer(64, 4096), "A longer name ends in a digest instead."
+        ),
+    ] = 250
+    batch_size: Annotated[
+        int,
+        Setting("CACHE_BATCH_SIZE", integer(1, 10_000), "Names in one round trip of a batch."),
+    ] = 100
+    loader_timeout_s: Annotated[
+        float,
+        Setting("CACHE_LOADER_TIMEOUT_S", SECONDS_OR_NONE, "Hard time-out of a load."),
+    ] = 0
+
+
+class Embedder(msgspec.Struct, frozen=True):
+    """The model that turns texts into vectors."""
+
+    provider: Annotated[
+        Literal["local", "minilm", "openai", "ollama"],
+        Setting(
+            "QUERYCACHE_EMBEDDER",
+            choice("local", "minilm", "openai", "ollama"),
+            "Which model; openai is any endpoint of that shape.",
+        ),
+    ] = "local"
+    url: Annotated[
+        str, Setting("QUERYCACHE_EMBEDDER_URL", WEB_ADDRESS, "Address of a remote model.")
+    ] = ""
+    model: Annotated[
+        str, Setting("QUERYCACHE_EMBEDDER_MODEL", TEXT, "Name of a remote model.")
+    ] = ""
+    api_key: Annotated[
+        Secret, Setting("QUERYCACHE_EMBEDDER_API_KEY", TOKEN, "Key of a remote model.")
+    ] = Secret()
+    dimensions: Annotated[
+        int,
+        Setting(
+            "QUERYCACHE_EMBEDDER_DIMENSIONS",
+            integer(0, 65536),
+            "Dimensions asked of the model (0: its own).",
+        ),
+    ] = 0
+    batch: Annotated[
+        int, Setting("QUERYCACHE_EMBEDDER_BATCH", integer(1, 4096), "Texts in one call.")
+    ] = 64
+    timeout_s: Annotated[
+        float, Setting("QUERYCACHE_EMBEDDER_TIMEOUT_S", SECONDS, "Wait for one call.")
+    ] = 30
+
+
+class KindSettings(msgspec.Struct, frozen=True):
+    """One kind of entries."""
+
+    ttl_s: Annotated[float, Setting("{kind}_CACHE_TTL", SECONDS, "Life of {what}.")]
+    enabled: Annotated[
+        bool, Setting("{kind}_CACHE_ENABLED", SWITCH, "Whether {what} are cached.")
+    ] = True
+    max_size: Annotated[
+        int,
+        Setting(
+            "{kind}_CACHE_MAX_SIZE",
+            integer(0, 100_000_000),
+            "Most entries of {what} in L1 (0: as many as L1 holds).",
+        ),
+    ] = 0
+    compression: Annotated[
+        bool,
+        Setting(
+            "{kind}_CACHE_COMPRESSION",
+            SWITCH,
+            "Whether {what} are compressed, where CACHE_COMPRESSION_ENABLED.",
+        ),
+    ] = True
+    encryption: Annotated[
+        bool | None,
+        Setting(
+            "{kind}_CACHE_ENCRYPTION",
+            SWITCH,
+            "Whether {what} are sealed; unset, as CACHE_ENCRYPTION_ENABLED says.",
+        ),
+    ] = None
+
+
+KINDS: Mapping[str, tuple[str, KindSettings]] = MappingProxyType(
+    {
+        "embedding": ("vectors", KindSettings(ttl_s=7200, compression=False)),
+        "search": ("search results", KindSettings(ttl_s=1800)),
+        "project": ("project contexts", KindSettings(ttl_s=3600)),
+        "file": ("parsed files", KindSettings(ttl_s=1800)),
+    }
+)
+"""Each kind that has variables of its own: what it holds, and its defaults."""
+
+
+class Safety(msgspec.Struct, frozen=True):
+    """Encryption, isolation and access."""
+
+    encryption_enabled: Annotated[
+        bool,
+        Setting("CACHE_ENCRYPTION_ENABLED", SWITCH, "Whether the shared tier holds sealed bytes."),
+    ] = False
+    encryption_key: Annotated[Secret, Setting("CACHE_ENCRYPTION_KEY", KEY, "The key.")] = Secret()
+    encryption_key_file: Annotated[
+        Path | None,
+        Setting("CACHE_ENCRYPTION_KEY_FILE", PATH, "File that holds the key, if unset."),
+    ] = None
+    encryption_key_command: Annotated[
+        Secret,
+        Setting(
+            "CACHE_ENCRYPTION_KEY_COMMAND",
+            SECRET,
+            "Command that prints the key, if both are unset; never taken from `.env`.",
+        ),
+    ] = Secret()
+    key_store_path: Annotated[
+        Path,
+        Setting(
+            "ENCRYPTION_KEY_STORE_PATH",
+            PATH,
+            "Where generated keys are kept (default: $XDG_DATA_HOME/querycache/keys).",
+        ),
+    ] = Path()
+    key_rotation_interval_s: Annotated[
+        float,
+        Setting("ENCRYPTION_KEY_ROTATION_INTERVAL", SECONDS, "Age at which a key is replaced."),
+    ] = 604_800
+    project_isolation: Annotated[
+        Literal["true", "strict", "false"],
+        Setting(
+            "CACHE_PROJECT_ISOLATION",
+            choice("true", "strict", "false"),
+            "true: projects share only what is addressed by content; strict: nothing; false: all.",
+        ),
+    ] = "true"
+    session_timeout_s: Annotated[
+        float, Setting("CACHE_SESSION_TIMEOUT", SECONDS, "Life of an idle session.")
+    ] = 3600
+    access_logging: Annotated[
+        bool, Setting("CACHE_ACCESS_LOGGING", SWITCH, "Whether access leaves an audit line.")
+    ] = True
+    failed_access_threshold: Annotated[
+        int,
+        Setting("FAILED_ACCESS_THRESHOLD", integer(1, 1_000_000), "Denials that raise an alert."),
+    ] = 5
+    failed_access_window_s: Annotated[
+        float, Setting("FAILED_ACCESS_WINDOW", SECONDS, "Time in which they are counted.")
+    ] = 300
+    token: Annotated[
+        Secret,
+        Setting("QUERYCACHE_TOKEN", TOKEN, "Token that every HTTP route but health asks for."),
+    ] = Secret()
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """What is watched, and what is said about it."""
+
+    health_check_interval_s: Annotated[
+        float, Setting("CACHE_HEALTH_CHECK_INTERVAL", INTERVAL, "How often health is checked.")
+    ] = 60
+    latency_threshold_ms: Annotated[
+        float,
+        Setting(
+            "CACHE_LATENCY_THRESHOLD",
+            number(0, 60_000, "ms", above=True),
+            "A slower operation of the cache is a finding.",
+        ),
+    ] = 50
+    hit_rate_threshold: Annotated[
+        float,
+        Setting("CACHE_HIT_RATE_THRESHOLD", number(0, 1), "A lower hit rate is a finding."),
+    ] = 0.6
+    metrics_enabled: Annotated[
+        bool, Setting("CACHE_METRICS_ENABLED", SWITCH, "Whether metrics are offered.")
+    ] = True
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        Setting(
+            "CACHE_LOG_LEVEL",
+            choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+            "The least severe line that is logged.",
+        ),
+    ] = "INFO"
+    log_operations: Annotated[
+        bool, Setting("CACHE_LOG_OPERATIONS", SWITCH, "Whether each operation is logged.")
+    ] = False
+
+
+class Index(msgspec.Struct, frozen=True):
+    """What is indexed."""
+
+    max_file_bytes: Annotated[
+        int,
+        Setting(
+            "QUERYCACHE_MAX_FILE_BYTES",
+            integer(1, 1024 * 1024 * 1024),
+            "A larger file is not indexed.",
+        ),
+    ] = 1024 * 1024
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings, read once and validated.
+
+    Attributes:
+        kinds: By name: embedding, search, project, file, and other (which lives for
+            CACHE_DEFAULT_TTL).
+        home: What may be wiped: stores, indexes, registry.
+        data_home: What may not: keys and tokens. `$XDG_DATA_HOME/querycache`.
+    """
+
+    core: Core = Core()
+    l2: L2 = L2()
+    redis: Redis = Redis()
+    l1: L1 = L1()
+    compression: Compression = Compression()
+    coherency: Coherency = Coherency()
+    memory_pressure: MemoryPressure = MemoryPressure()
+    embedder: Embedder = Embedder()
+    kinds: Mapping[str, KindSettings]
+    safety: Safety = Safety()
+    watch: Watch = Watch()
+    index: Index = Index()
+    home: Annotated[
+        Path,
+        Setting(
+            "QUERYCACHE_HOME",
+            PATH,
+            "Where stores and indexes are (default: $XDG_CACHE_HOME/querycache).",
+        ),
+    ]
+    data_home: Path
+
+    @property
+    def l1_used(self) -> bool:
+        """Whether entries are kept in this process's memory."""
+        return self.core.enabled and self.core.level != "L2_REDIS"
+
+    @property
+    def l2_backend(self) -> Literal["redis", "sqlite", "none"]:
+        """The backend that these settings ask for, `auto` resolved."""
+        if not self.core.enabled or self.core.level == "L1_MEMORY":
+            return "none"
+        if self.l2.backend != "auto":
+            return self.l2.backend
+        return "redis" if self.redis.named else "sqlite"
