@@ -1,0 +1,78 @@
+"""The query log: what was asked of each project, so that a cold cache can be warmed with it.
+
+A JSON line for each question, one file a project, readable by its owner only. A file that has
+grown past its bound is cut to its newer half.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from querycache.clock import Clock
+from querycache.keys import encode
+
+_MOST_BYTES = 1024 * 1024
+_LONGEST_QUERY = 1000
+_HALF_LIFE_S = 7 * 24 * 3600.0
+
+
+class _Line(msgspec.Struct):
+    t: float
+    q: str
+
+
+class QueryLog:
+    """The log of one machine. A disk that refuses costs the record, never the question."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+
+    def record(self, project: str, query: str) -> None:
+        """Notes that `query` was asked."""
+        if len(query) > _LONGEST_QUERY:
+            return
+        line = msgspec.json.encode(_Line(round(self._clock.wall(), 1), query)) + b"\n"
+        path = self._path(project)
+        with suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            handle = os.open(path, flags, 0o600)
+            try:
+                os.write(handle, line)
+                size = os.fstat(handle).st_size
+            finally:
+                os.close(handle)
+            if size > _MOST_BYTES:
+                self._cut(path)
+
+    def popular(self, project: str, limit: int = 50) -> list[str]:
+        """What was asked most; a question counts half as much after a week."""
+        now = self._clock.wall()
+        weights: Counter[str] = Counter()
+        with suppress(OSError):
+            for row in self._path(project).read_bytes().splitlines():
+                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                    line = msgspec.json.decode(row, type=_Line)
+                    weights[line.q] += 0.5 ** (max(0.0, now - line.t) / _HALF_LIFE_S)  # type: ignore[assignment]
+        return [query for query, _ in weights.most_common(limit)]
+
+    def forget(self, project: str) -> None:
+        """Drops a project's log."""
+        with suppress(OSError):
+            self._path(project).unlink()
+
+    def _path(self, project: str) -> Path:
+        return self._folder / f"{encode(project)[:200]}.jsonl"
+
+    def _cut(self, path: Path) -> None:
+        data = path.read_bytes()
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_bytes(data[data.index(b"\n", len(data) // 2) + 1 :])
+        part.chmod(0o600)
+        part.replace(path)
