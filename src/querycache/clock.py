@@ -20,7 +20,7 @@ class Clock(Protocol):
         """Seconds since 1970-01-01 UTC; may jump."""
         ...
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """Returns after `seconds`."""
         ...
 

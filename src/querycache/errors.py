@@ -36,8 +36,15 @@ class ReentrantLoadError(QueryCacheError, RuntimeError):
     """A loader asked for the key that it is loading, which would wait for itself."""
 
 
+class OutdatedKeyError(QueryCacheError):
+    """A loader found that what it was asked under is no longer true; ask again under a new key.
+
+    Nothing failed: the core counts no error, and keeps nothing.
+    """
+
+
 class ClosedError(QueryCacheError, RuntimeError):
-    """The service was shut down."""
+    """What was asked has been closed."""
 
 
 class NotAvailableError(QueryCacheError, RuntimeError):

@@ -12,6 +12,8 @@ MissReason = Literal[
     "absent", "expired", "invalidated", "unreadable", "l2_down", "bypassed", "disabled"
 ]
 
+RefusalReason = Literal["too_big", "unsupported", "invalidated_meanwhile", "l2_down", "l2_full"]
+
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Something that happened to the entry `key` (or to the whole cache, where `key` is empty)."""
@@ -55,7 +57,7 @@ class Stored(Event, frozen=True, gc=False, tag=True):
 class NotStored(Event, frozen=True, gc=False, tag=True):
     """A value was not kept."""
 
-    reason: Literal["too_big", "unsupported", "invalidated_meanwhile", "l2_down", "l2_full"]
+    reason: RefusalReason
 
 
 class Evicted(Event, frozen=True, gc=False, tag=True):

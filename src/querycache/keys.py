@@ -70,11 +70,10 @@ class Namer:
         head, colon, _ = key.partition(":")
         kind = head if colon and head in _KINDS else Kind.OTHER
         name = f"{self.prefix}:{kind}:{scope.segment}:{encode(key)}"
-        if scope.principal:
-            return f"{self.prefix}:{kind}:{scope.segment}:{digest(scope.principal, key)}"
-        if len(name) <= self.max_length:
-            return name
-        return f"{self.prefix}:{kind}:{scope.segment}:{digest('long', key)}"
+        if scope.principal or len(name) > self.max_length:
+            # `=` is in no encoded key, so a key that spells a digest is never taken for it
+            return f"{self.prefix}:{kind}:{scope.segment}:={digest(scope.principal, key)}"
+        return name
 
     def kind_of(self, name: str) -> Kind:
         """The kind that a name says; `other` where it says none."""

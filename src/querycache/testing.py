@@ -30,7 +30,7 @@ class FakeClock:
     def wall(self) -> float:
         return self.wall_now
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), future))
         await future

@@ -30,6 +30,21 @@ _KNOWN_LIMIT = 100_000
 class Generations:
     """The counters as this process knows them, and the way to move them."""
 
+    __slots__ = (
+        "_backplane",
+        "_bound",
+        "_known",
+        "_l2",
+        "_lock",
+        "_losses",
+        "_on_change",
+        "bypass",
+        "owed_keys",
+        "owed_tags",
+        "seen",
+        "world",
+    )
+
     def __init__(self, l2: L2, backplane: Backplane, on_change: Callable[[Changes], None]) -> None:
         """`on_change` is told of every drain that found something, before anyone reads on."""
         self.world = 0
@@ -94,6 +109,10 @@ class Generations:
             if losses == self._losses:
                 for tag, stamp in found.items():
                     self._known.setdefault(tag, stamp)
+
+    def now(self, tag: str) -> Stamp | None:
+        """The counter's present stamp, if it is known."""
+        return self._known.get(tag)
 
     def same(self, stamps: Stamps) -> Stamps:
         """Equal stamps as the one tuple that entries share, where there is one."""

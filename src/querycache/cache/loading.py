@@ -13,7 +13,7 @@ from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
 from querycache.cache.reading import Looked, Reader
 from querycache.cache.writing import Draft, WriteThrough
-from querycache.errors import TierError, UnsupportedValueError
+from querycache.errors import OutdatedKeyError, TierError, UnsupportedValueError
 from querycache.events import Hit, Loaded, LoadFailed, Missed, MissReason, NotStored
 from querycache.ports.codec import Body
 from querycache.ports.tiers import Entry, Tally
@@ -193,6 +193,8 @@ class Loading:
     async def _call(self, want: Wanted, looked: Looked) -> object:
         try:
             return await want.load()
+        except OutdatedKeyError:
+            raise
         except Exception as error:
             want.tally.errors += 1
             self._observer.emit(

@@ -13,9 +13,10 @@ open are events and misses; a broken loader is the caller's error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from querycache.cache.decide import Verdict, decide
+from querycache.cache.examining import Examiner
 from querycache.cache.generations import Generations
 from querycache.cache.loading import Answer, Load, Loading, LoadMany, Wanted
 from querycache.cache.parts import Parts
@@ -26,7 +27,7 @@ from querycache.cache.single_flight import SingleFlight
 from querycache.cache.writing import WriteThrough
 from querycache.errors import LoadTimeoutError, TierError
 from querycache.events import ChannelLost, Invalidated, TierFailed
-from querycache.ports.codec import Body
+from querycache.ports.codec import ANY, Body, Shape
 from querycache.ports.tiers import Changes, Entry, Tally
 from querycache.values import Kind
 
@@ -47,50 +48,62 @@ class TwoTier:
         self._refresh = Refresh(self.flights)
         self._reader = Reader(parts, self.generations, self.writer.claims)
         self._loading = Loading(parts, self.generations, self._reader, self.writer)
+        self.examiner = Examiner(parts, self.generations)
         self._codec = parts.codec
         self._observer = parts.observer
         self._draw = parts.draw
-        self._backplane = parts.backplane
-        self._epoch = parts.backplane.epoch
         self._entries = parts.l1.entries
-        self._touch = parts.l1.touch
         self._now = parts.clock.monotonic
+        self.hit, self._rebind = self._hit_path(parts)
 
     # --- reading -------------------------------------------------------------------------------
 
-    def hit(self, key: str) -> Entry | None:
-        """The hit path: an entry of L1 that is served without a decision, counted; else None."""
-        generations = self.generations
-        if self._epoch[0] != generations.seen and not generations.catch_up():
-            return None
-        entry = self._entries.get(key)
-        if entry is None or self._now() >= entry.settled_until:
-            return None
-        if entry.world != generations.world and not self._stands(entry):
-            return None
-        entry.hits += 1
-        if self._touch is not None:
-            self._touch(entry)
-        entry.tally.l1_hits += 1
-        return entry
+    def _hit_path(self, parts: Parts) -> tuple[Callable[[str], Entry | None], Callable[[], None]]:
+        """`hit` as a closure, since attribute look-ups are a third of its cost; and what makes it
+        look at the backplane's epoch anew.
+        """
+        backplane, generations, stands = parts.backplane, self.generations, self._stands
+        epoch, touch = backplane.epoch, parts.l1.touch
+        entry_of, now = parts.l1.entries.get, parts.clock.monotonic
 
-    def value(self, entry: Entry) -> object:
+        def hit(key: str) -> Entry | None:
+            """An entry of L1 that is served without a decision, counted; else None."""
+            if epoch[0] != generations.seen and not generations.catch_up():
+                return None
+            entry = entry_of(key)
+            if entry is None or now() >= entry.settled_until:
+                return None
+            if entry.world != generations.world and not stands(entry):
+                return None
+            entry.hits += 1
+            if touch is not None:
+                touch(entry)
+            entry.tally.l1_hits += 1
+            return entry
+
+        def rebind() -> None:
+            nonlocal epoch
+            epoch = backplane.epoch
+
+        return hit, rebind
+
+    def value(self, entry: Entry, shape: Shape = ANY) -> object:
         """What a reader of `entry` gets: a value that others can't change under it."""
         value = entry.value
-        return self._codec.decode(value) if isinstance(value, Body) else value
+        return self._codec.decode(value, shape) if isinstance(value, Body) else value
 
     async def get(self, key: str, policy: Policy) -> Answer[object]:
         """What the tiers hold; nothing is loaded."""
         entry = self.hit(key) or self._unsettled(key)
         if entry is not None:
-            return self._served(entry)
+            return self._served(entry, policy)
         tally = self.tallies[policy.kind]
         (looked,) = await self._reader.look([key], policy, tally)
         return self._loading.found(looked, tally)
 
     async def get_many(self, keys: Sequence[str], policy: Policy) -> dict[str, Answer[object]]:
         """The same for many keys, L2 asked once; holds what was found."""
-        found, missing = self._in_l1(keys)
+        found, missing = self._in_l1(keys, policy)
         if missing:
             tally = self.tallies[policy.kind]
             looks = await self._reader.look(missing, policy, tally)
@@ -116,7 +129,7 @@ class TwoTier:
         """
         entry = self.hit(key)
         if entry is not None:
-            return self._served(entry)
+            return self._served(entry, policy)
         want = Wanted(key, policy, self.tallies[policy.kind], load, tags, ttl)
         entry = self._unsettled(key)
         if entry is None:
@@ -138,7 +151,7 @@ class TwoTier:
             return await self._softly(entry, want, policy.soft_timeout)
         if verdict is not Verdict.SERVE:
             self._reload_behind(want)
-        return self._served(entry)
+        return self._served(entry, policy)
 
     async def get_or_load_many(
         self,
@@ -153,7 +166,7 @@ class TwoTier:
         and may leave some out. Such loads are not joined with others. Without `to_l1` (a scan)
         what they bring does not displace what L1 holds.
         """
-        found, missing = self._in_l1(keys)
+        found, missing = self._in_l1(keys, policy)
         if missing:
             tally = self.tallies[policy.kind]
             found |= await self._loading.run_many(
@@ -213,7 +226,9 @@ class TwoTier:
 
     # --- parts ---------------------------------------------------------------------------------
 
-    def _in_l1(self, keys: Sequence[str]) -> tuple[dict[str, Answer[object]], list[str]]:
+    def _in_l1(
+        self, keys: Sequence[str], policy: Policy
+    ) -> tuple[dict[str, Answer[object]], list[str]]:
         found: dict[str, Answer[object]] = {}
         missing: list[str] = []
         for key in dict.fromkeys(keys):
@@ -221,7 +236,7 @@ class TwoTier:
             if entry is None:
                 missing.append(key)
             else:
-                found[key] = self._served(entry)
+                found[key] = self._served(entry, policy)
         return found, missing
 
     def _stands(self, entry: Entry) -> bool:
@@ -246,13 +261,13 @@ class TwoTier:
         entry.tally.l1_hits += 1
         return entry
 
-    def _served(self, entry: Entry) -> Answer[object]:
+    def _served(self, entry: Entry, policy: Policy) -> Answer[object]:
         now = self._now()
         stale = now >= entry.fresh_until
         entry.tally.stale_hits += stale
         entry.tally.saved_s += entry.load_s
         return Answer(
-            self.value(entry),
+            self.value(entry, policy.shape),
             found=True,
             tier="l1",
             age_s=max(0.0, now - entry.born),
@@ -267,11 +282,11 @@ class TwoTier:
                 want.key, lambda: self._reload(want), want.tags, patience
             )
         except LoadTimeoutError:
-            return self._served(entry)
+            return self._served(entry, want.policy)
         except Exception as error:
             if isinstance(error, _NEVER_MASKED) or self._now() >= entry.expires:
                 raise
-            return self._served(entry)
+            return self._served(entry, want.policy)
 
     def _reload_behind(self, want: Wanted) -> None:
         self._refresh.behind(want.key, lambda: self._reload(want), want.tags)
@@ -296,7 +311,7 @@ class TwoTier:
 
     def _changed(self, changes: Changes) -> None:
         if changes.lost:
-            self._epoch = self._backplane.epoch
+            self._rebind()
             self.l1.clear()
             self.writer.claims.void_all()
             self.flights.retire_all()

@@ -16,8 +16,8 @@ from querycache.cache.decide import calm
 from querycache.cache.generations import Generations, Stamps
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
-from querycache.errors import TierError
-from querycache.events import NotStored, Stored, TierFailed
+from querycache.errors import TierError, UnsupportedValueError
+from querycache.events import NotStored, RefusalReason, Stored, TierFailed
 from querycache.ports.codec import Body, Record
 from querycache.ports.tiers import Entry, Tally, Write
 
@@ -169,50 +169,63 @@ class WriteThrough:
         return None
 
     async def _to_l2(self, drafts: Sequence[Draft], tally: Tally) -> list[bool | None]:
-        """For each: True stored, False refused (the world moved), None there is no L2 for it."""
+        """For each: True stored, False refused (too big, or the world moved), None not for L2."""
         outcomes: list[bool | None] = [None] * len(drafts)
-        writes: list[Write] = []
-        places: list[int] = []
+        writes: dict[int, Write] = {}
         for place, draft in enumerate(drafts):
-            policy = draft.policy
-            if len(draft.body.data) > policy.shape.max_bytes:
-                outcomes[place] = False
-                self._observer.emit(NotStored(draft.key, "too_big"))
-                continue
-            if not (policy.l2 and draft.reach_l2):
-                self._told(draft)
-                continue
-            record = Record(
-                key=draft.key,
-                body=draft.body,
-                born=draft.born,
-                fresh_until=draft.born + draft.fresh,
-                expires_at=draft.born + draft.usable,
-                load_s=draft.load_s,
-                tags=draft.stamps,
-            )
-            data = self._codec.seal(record, policy.shape)
-            tags = tuple(tag for tag, _ in draft.stamps)
-            write = Write(
-                draft.key, data, record.expires_at, tags, draft.guard, tell=not policy.immutable
-            )
-            writes.append(write)
-            places.append(place)
+            prepared = self._prepared(draft)
+            if isinstance(prepared, Write):
+                writes[place] = prepared
+            else:
+                outcomes[place] = prepared
         if not writes:
             return outcomes
         try:
-            stored = await self._l2.write(writes)
+            stored = await self._l2.write(list(writes.values()))
         except TierError as error:
-            return self._failed(drafts, outcomes, places, tally, error)
-        for place, done in zip(places, stored, strict=True):
-            draft = drafts[place]
+            return self._failed(drafts, outcomes, list(writes), tally, error)
+        for place, done in zip(writes, stored, strict=True):
             outcomes[place] = done
             if done:
-                self._generations.owed_keys.discard(draft.key)
-                self._told(draft)
+                self._generations.owed_keys.discard(drafts[place].key)
+                self._told(drafts[place])
             else:
-                self._observer.emit(NotStored(draft.key, "invalidated_meanwhile"))
+                self._refused(drafts[place], "invalidated_meanwhile")
         return outcomes
+
+    def _prepared(self, draft: Draft) -> Write | bool | None:
+        """A draft as L2 takes it; or its outcome, as in `_to_l2`."""
+        if len(draft.body.data) > draft.policy.shape.max_bytes:
+            return self._refused(draft, "too_big")
+        if not (draft.policy.l2 and draft.reach_l2):
+            self._told(draft)
+            return None
+        return self._sealed(draft) or self._refused(draft, "unsupported")
+
+    def _sealed(self, draft: Draft) -> Write | None:
+        """A draft as L2 takes it; None for what no envelope holds (tags or names beyond
+        bounds).
+        """
+        record = Record(
+            key=draft.key,
+            body=draft.body,
+            born=draft.born,
+            fresh_until=draft.born + draft.fresh,
+            expires_at=draft.born + draft.usable,
+            load_s=draft.load_s,
+            tags=draft.stamps,
+        )
+        try:
+            data = self._codec.seal(record, draft.policy.shape)
+        except UnsupportedValueError:
+            return None
+        tags = tuple(tag for tag, _ in draft.stamps)
+        tell = not draft.policy.immutable
+        return Write(draft.key, data, record.expires_at, tags, draft.guard, tell)
+
+    def _refused(self, draft: Draft, reason: RefusalReason) -> bool:
+        self._observer.emit(NotStored(draft.key, reason))
+        return False
 
     def _failed(
         self,
@@ -222,7 +235,7 @@ class WriteThrough:
         tally: Tally,
         error: TierError,
     ) -> list[bool | None]:
-        """L2 failed: what it still holds of these keys may be old, so it is masked and owed."""
+        """L2 failed: what it still holds of these keys may be old: it is masked and owed."""
         tally.errors += 1
         self._observer.emit(TierFailed(drafts[places[0]].key, self._l2.name, "write", str(error)))
         for place in places:

@@ -47,6 +47,16 @@ class Embedder(Protocol):
     async def close(self) -> None: ...
 
 
+class Embedded(msgspec.Struct, frozen=True):
+    """Vectors (float32 bytes) by text, and what they cost: the texts that were sent to the model,
+    and those that the cache had.
+    """
+
+    vectors: dict[str, bytes]
+    sent: int
+    cached: int
+
+
 class FileStat(msgspec.Struct, frozen=True, gc=False):
     """A file as `stat` sees it: enough to know that it may have changed, not what it holds. `path`
     is relative, with `/`.
@@ -100,7 +110,7 @@ class ProjectFiles(Protocol):
 
     def accepts(self, path: str) -> bool:
         """Whether a path, as a watcher reports it, may belong to the index (cheap; `list`
-        decides).
+        decides). With a slash at its end: whether anything in that folder may.
         """
         ...
 
@@ -154,8 +164,8 @@ class Watcher(Protocol):
     """
 
     def watch(self, root: str, accepts: Callable[[str], bool]) -> AsyncIterator[frozenset[str]]:
-        """Batches of relative paths until cancelled. An empty batch says: something was lost, look
-        at everything.
+        """Batches of relative paths until cancelled, or until the root is gone. A path may be that
+        of a folder that went. An empty batch (the first one is) says: look at everything.
         """
         ...
 
@@ -261,6 +271,10 @@ class Index(Protocol):
         ...
 
     def known(self) -> dict[str, KnownFile]: ...
+
+    def stats(self, paths: Sequence[str]) -> dict[str, FileStat]:
+        """What the index knows of these files; cheap enough for every search."""
+        ...
 
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, bytes]:
         """Vectors that the index already holds for these texts under its present model."""

@@ -126,8 +126,9 @@ class L1(Protocol):
     touch: Callable[[Entry], None] | None
 
     def put(self, entry: Entry) -> bool:
-        """Adds or replaces; evicts what must go first. False if the entry alone is larger than the
-        bound (nothing changes).
+        """Adds or replaces; evicts what must go first. A replaced entry hands its hits on.
+
+        False if the entry alone is larger than the bound; an older one of its name goes even so.
         """
         ...
 
@@ -138,8 +139,8 @@ class L1(Protocol):
         ...
 
     def sweep(self, now: float, limit: int = 0) -> int:
-        """Drops what expired by `now` (monotonic), at most `limit` if positive; returns how
-        many.
+        """Drops what expired by `now` (monotonic); returns how many. With a positive `limit` it
+        drops at most that many, does bounded work, and goes on there at the next call.
         """
         ...
 

@@ -1,0 +1,5 @@
+"""Config in, running App out."""
+
+from querycache.assembly.app import App
+
+__all__ = ["App"]

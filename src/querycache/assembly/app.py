@@ -1,0 +1,289 @@
+"""A running querycache: its verbs, its background work and its end.
+
+An App belongs to a process; its verbs may be called from any event loop. Background work (telling
+the registry, sweeping, paying what is owed, watching) runs in the task group of `running`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from querycache.assembly.models import Installed, Model, install_model, models
+from querycache.assembly.models import Progress as ModelProgress
+from querycache.assembly.wiring import Wiring
+from querycache.cache.catalogue.search_results import search_results
+from querycache.clock import Clock
+from querycache.config import Config
+from querycache.errors import IndexBusyError, ProjectNotFoundError, TierError
+from querycache.keys import Scope
+from querycache.observe.registry import Published
+from querycache.ports.origins import Index, IndexState, Mode
+from querycache.usecases.index_project import Indexed, Progress
+from querycache.usecases.invalidate import Invalidated
+from querycache.usecases.search_code import OpenProject, Searched
+from querycache.usecases.show_status import Snapshot
+from querycache.usecases.warm_up import Outcome, Warmed
+from querycache.values import Kind
+
+_PULSE_S = 1.0
+_FRESH_FOR_S = 1.0
+_EVENTS_PUBLISHED = 2000
+
+
+class App(Wiring):
+    """What doors call."""
+
+    def __init__(
+        self, config: Config, *, door: str = "python", clock: Clock | None = None
+    ) -> None:
+        """Raises `ConfigError` for settings that this build can't serve."""
+        super().__init__(config, door=door, clock=clock)
+        self._handles: dict[str, Index] = {}
+        self._checked: dict[str, float] = {}
+        self._housekeeper: asyncio.Task[None] | None = None
+        self._due = dict.fromkeys(("l1", "l2"), self.clock.monotonic())
+
+    # --- projects ------------------------------------------------------------------------------
+
+    async def index(
+        self,
+        root: str,
+        name: str = "",
+        *,
+        force: bool = False,
+        progress: Callable[[Progress], None] = lambda _: None,
+        patience_s: float | None = None,
+    ) -> Indexed:
+        """Indexes what changed under `root`. Raises `UsageError`, `EmbedderError`,
+        `IndexBusyError`.
+        """
+        project = await asyncio.to_thread(self.find_project.name_for, root, name)
+        real = str(await asyncio.to_thread(Path(root).resolve))
+        return await self.index_project(
+            project, real, force=force, progress=progress, patience_s=patience_s
+        )
+
+    async def search(  # noqa: PLR0913 -- the filters of a search
+        self,
+        query: str,
+        project: str = "",
+        *,
+        folder: str = "",
+        limit: int = 10,
+        mode: Mode = "hybrid",
+        language: str = "",
+        path: str = "",
+        record: bool = True,
+    ) -> Searched:
+        """Searches a project (see `FindProject.existing` for which), brought up to date first
+        where no living process watches it. Raises `ProjectNotFoundError`, `UsageError`,
+        `EmbedderError`.
+        """
+        name = project
+        if name not in self._handles:
+            name = await asyncio.to_thread(self.find_project.existing, project, folder)
+        opened = await self._open(name)
+        await self._freshen(opened)
+        searched = await self.search_code(
+            opened, query, limit=limit, mode=mode, language=language, path=path
+        )
+        if record:
+            self.query_log.record(name, searched.query.strip())
+        return searched
+
+    async def forget(self, name: str) -> bool:
+        """Drops a project, its index, its entries and its query log; whether there was one."""
+        handle = self._handles.pop(name, None)
+        if handle is not None:
+            handle.close()
+        existed = await asyncio.to_thread(self.indexes.forget, name)
+        await self.invalidate.project(name)
+        await asyncio.to_thread(self.query_log.forget, name)
+        return existed
+
+    async def warm(
+        self,
+        project: str = "",
+        queries: Sequence[str] | None = None,
+        *,
+        budget_s: float = 30.0,
+        budget_bytes: float = float("inf"),
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Warmed:
+        """Asks what was asked most of a project, or `queries`, by the normal path."""
+        name = await asyncio.to_thread(self.find_project.existing, project)
+        wanted = queries
+        if wanted is None:
+            wanted = await asyncio.to_thread(self.query_log.popular, name)
+
+        async def ask(query: str) -> Outcome:
+            return (await self.search(query, name, record=False)).cache.tier
+
+        return await self.warm_up(
+            wanted, ask, budget_s=budget_s, budget_bytes=budget_bytes, progress=progress
+        )
+
+    async def _open(self, name: str) -> OpenProject:
+        for _ in range(2):
+            index = self._handles.get(name)
+            if index is None:
+                index = await asyncio.to_thread(self.indexes.open, name)
+                self._handles[name] = index
+            try:
+                root = index.state().root
+            except ProjectNotFoundError:  # forgotten, and perhaps indexed anew
+                self._handles.pop(name).close()
+            else:
+                return self._opened(name, root, index)
+        raise ProjectNotFoundError(f"project {name!r} was forgotten", remedy="index it again")
+
+    def _opened(self, name: str, root: str, index: Index) -> OpenProject:
+        policy = self.policies[Kind.SEARCH]
+        return OpenProject(
+            name=name,
+            index=index,
+            files=self.files_of(root),
+            results=search_results(self.core, self.namer, policy, Scope(name)),
+            bring_up=lambda paths: self.bring_up(name, root, paths),
+            is_current=self._is_current,
+        )
+
+    async def _is_current(self, state: IndexState) -> bool:
+        return state.versions == self.index_project.versions(await self.model())
+
+    async def bring_up(self, name: str, root: str, paths: Sequence[str] | None) -> Indexed:
+        """Indexes the given paths, or (None) whatever changed."""
+        return await self.index_project(name, root, paths=paths, patience_s=2.0)
+
+    async def _freshen(self, project: OpenProject) -> None:
+        """Looks at all files of a project that nobody watches, at most once in a while."""
+        now = self.clock.monotonic()
+        if now - self._checked.get(project.name, -_FRESH_FOR_S) < _FRESH_FOR_S:
+            return
+        lock = await asyncio.to_thread(self.indexes.try_lock, project.name, "watch")
+        if lock is not None:
+            lock.release()
+            try:
+                await project.bring_up(None)
+            except IndexBusyError:
+                return  # what is being indexed can be searched as far as it is
+        self._checked[project.name] = self.clock.monotonic()
+
+    # --- status --------------------------------------------------------------------------------
+
+    async def processes(self) -> list[tuple[Published, Snapshot]]:
+        """The living processes that told their counts; this one only if it publishes."""
+        found: list[tuple[Published, Snapshot]] = []
+        for told in await asyncio.to_thread(self.registry.living):
+            try:
+                snapshot = msgspec.convert(told.document.get("snapshot"), Snapshot)
+            except msgspec.ValidationError:  # of another version
+                continue
+            found.append((told, snapshot))
+        return found
+
+    async def clear(self) -> Invalidated:
+        """Makes every entry of every process unreachable, and reclaims what it held."""
+        cut = await self.invalidate.everything()
+        self.l1.clear()
+        return cut
+
+    async def cleanup_expired(self) -> int:
+        """Drops what has expired from both tiers; how many entries."""
+        swept = self.l1.sweep(self.clock.monotonic())
+        try:
+            return swept + await self.core.l2.sweep()
+        except TierError:
+            return swept
+
+    # --- models --------------------------------------------------------------------------------
+
+    def models(self) -> list[Model]:
+        """The embedding models that the settings can name."""
+        return models(self.config, self.models_folder)
+
+    async def install_model(self, name: str, progress: ModelProgress) -> Installed:
+        """Downloads a model and makes it usable. Raises `EmbedderError`, `UsageError`."""
+        return await asyncio.to_thread(install_model, name, self.models_folder, progress)
+
+    # --- background ----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(
+        self, roots: Sequence[str] = (), *, watch: bool = True
+    ) -> AsyncGenerator[App]:
+        """Keeps house for the block: sweeps, tells the registry, indexes and watches `roots`."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._pulse())]
+            tasks += [group.create_task(self.follow(root, watch=watch)) for root in roots]
+            try:
+                yield self
+            finally:
+                for task in tasks:
+                    task.cancel()
+        await self.close()
+
+    async def follow(self, root: str, *, watch: bool = True) -> None:
+        """Indexes a root; with `watch`, keeps its index up to date until cancelled."""
+        name = await asyncio.to_thread(self.find_project.name_for, root)
+        real = str(await asyncio.to_thread(Path(root).resolve))
+        if not watch:
+            await self.index_project(name, real)
+            return
+        await self.watch_files(
+            name, self.files_of(real), lambda paths: self.index_project(name, real, paths=paths)
+        )
+
+    async def keep_house(self) -> None:
+        """One turn of the background work."""
+        await self.core.generations.settle()
+        now = self.clock.monotonic()
+        settings = self.config.l1
+        if settings.expired_cleanup_enabled:
+            if now - self._due["l1"] >= settings.cleanup_interval_s:
+                self.l1.sweep(now)
+                self._due["l1"] = now
+            if now - self._due["l2"] >= self.config.l2.sweep_interval_s:
+                await self.core.l2.sweep()
+                self._due["l2"] = now
+        document = {
+            "snapshot": self.status.snapshot(),
+            "events": self.ring.rows()[-_EVENTS_PUBLISHED:],
+        }
+        await asyncio.to_thread(self.registry.publish, document)
+
+    def keep_house_here(self) -> None:
+        """Keeps house in the running loop, as long as it runs, unless another loop does."""
+        loop = asyncio.get_running_loop()
+        if self._housekeeper is None or self._housekeeper.get_loop().is_closed():
+            self._housekeeper = loop.create_task(self._pulse(), name="querycache housekeeping")
+
+    async def _pulse(self) -> None:
+        while True:
+            await self.keep_house()
+            await self.clock.sleep(_PULSE_S)
+
+    async def close(self) -> None:
+        """Ends what runs and lets go of what is open. Idempotent."""
+        made = self.__dict__
+        if self._housekeeper is not None and not self._housekeeper.get_loop().is_closed():
+            self._housekeeper.cancel()
+            self._housekeeper = None
+        if "core" in made:
+            await self.core.flights.close()
+        for handle in self._handles.values():
+            handle.close()
+        self._handles.clear()
+        if "parser" in made:
+            await self.parser.close()
+        if "embedder" in made:
+            await self.embedder.close()
+        if "core" in made:
+            await self.core.l2.close()
+        if "registry" in made:
+            self.registry.close()
