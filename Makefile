@@ -1,0 +1,62 @@
+# Everything starts here: `make demo` shows it, `make test` tests it. Wants Python 3.11+ and make.
+PYTHON ?= python3
+PROJECT ?= .
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test soak lint format bench lock
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+install: $(VENV)/.base ## .venv from the pinned requirements, with querycache in it
+
+demo: install ## index PROJECT (default: this repository), ask, and show what the cache saved
+	@$(BIN)/querycache demo "$(PROJECT)"
+
+serve: install ## HTTP, dashboard and MCP for PROJECT on port 8000
+	@$(BIN)/querycache serve "$(PROJECT)"
+
+test: $(VENV)/.dev ## the whole suite but the soak
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: $(VENV)/.dev ## faults and fuzzing at full size
+	$(BIN)/python -m pytest -m soak --timeout=1200
+
+lint: $(VENV)/.dev ## format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## put the sources into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench ## measure, on this machine, against peers
+	$(BIN)/python bench/report.py
+
+lock: ## pin requirements/*.txt anew (wants uv)
+	requirements/lock.sh
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	"querycache needs Python 3.11 or later, and this is %s; say which to use: make PYTHON=python3.12" \
+	% sys.version.split()[0])'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	echo "$(PYTHON) can not make environments: on Debian and Ubuntu, install python3-venv" >&2; exit 1; }
+
+$(VENV)/.base: requirements/base.txt pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/base.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.base
+	$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.base
+	$(PIP) --require-hashes -r requirements/bench.txt
+	@touch $@

@@ -1,0 +1,61 @@
+"""The house style that a machine can see: sizes, names, and a test beside every module."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.shape.tree import MODULES, SOURCES, TESTS, name_of
+
+CEILING = 350
+EMPTY_WORDS = re.compile(
+    "utils?|helpers?|managers?|services?|handlers?|common|misc|base|enhanced|advanced|smart"
+)
+NO_TEST_OF_THEIR_OWN = {
+    "__main__.py": "one call; the command line's tests run it",
+    "config/settings.py": "declarations; test_fields and test_loading read them all",
+    "config/tiers.py": "declarations; test_fields and test_loading read them all",
+    "ports/codec.py": "shapes; the behaviour suites test what they promise",
+    "ports/observer.py": "shapes; the behaviour suites test what they promise",
+    "ports/origins.py": "shapes; the behaviour suites test what they promise",
+    "ports/tiers.py": "shapes; the behaviour suites test what they promise",
+}
+
+IMPORTED = {
+    name
+    for test in TESTS.rglob("*.py")
+    for found in re.findall(r"(?m)^ *(?:from (\S+) import (.+)|import (\S+))", test.read_text())
+    for name in (found[0], found[2], *(f"{found[0]}.{part}" for part in found[1].split(", ")))
+}
+"""Every module, or name in a module, that a test imports."""
+
+
+def words_of(path: Path) -> set[str]:
+    parts = path.relative_to(SOURCES).with_suffix("").parts
+    return {word for part in parts for word in part.lower().split("_")}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_a_module_fits_on_a_few_screens(module: Path):
+    assert len(module.read_text(encoding="utf-8").splitlines()) <= CEILING
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_a_module_is_named_for_what_it_is(module: Path):
+    assert not list(filter(EMPTY_WORDS.fullmatch, words_of(module)))
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if module.name != "__init__.py"], ids=name_of
+)
+def test_a_module_has_a_test(module: Path):
+    """In the same place below `tests/unit`, or one elsewhere that imports it."""
+    where = module.relative_to(SOURCES)
+    mirror = TESTS / "unit" / where.with_name(f"test_{module.name}")
+    tested = mirror.exists() or ".".join(("querycache", *where.with_suffix("").parts)) in IMPORTED
+    assert tested or name_of(module) in NO_TEST_OF_THEIR_OWN
+
+
+def test_what_needs_no_test_exists():
+    assert {name_of(module) for module in MODULES} >= NO_TEST_OF_THEIR_OWN.keys()
