@@ -55,6 +55,7 @@ class SingleFlight(Generic[T]):
             WeakKeyDictionary()
         )
         self._tasks: set[asyncio.Task[T]] = set()
+        self._closed = False
 
     def __len__(self) -> int:
         return sum(len(table) for table in list(self._tables.values()))
@@ -75,7 +76,7 @@ class SingleFlight(Generic[T]):
         try:
             return await self._wait(flight, timeout)
         except asyncio.CancelledError:
-            if not flight.task.cancelled() or _cancelling():
+            if not flight.task.cancelled() or _cancelling() or self._closed:
                 raise
         # The work was cancelled from within, not by us: one of those who waited starts it again.
         flight = self._table().get(key) or self._start(key, work, tags)
@@ -109,7 +110,8 @@ class SingleFlight(Generic[T]):
             table.clear()
 
     async def close(self) -> None:
-        """Cancels the flights of this loop and waits for their end."""
+        """Cancels the flights of this loop and waits for their end; nothing is taken over."""
+        self._closed = True
         loop = asyncio.get_running_loop()
         mine = [task for task in self._tasks if task.get_loop() is loop]
         for task in mine:

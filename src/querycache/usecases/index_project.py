@@ -267,7 +267,10 @@ class IndexProject:
             return await self._parser.parse(path, file.data)
 
         tags = (file_tag(f"{run.files.root}/{path}"),)
-        return (await self._parses.answer(key, load, tags=tags)).value
+        parsed = (await self._parses.answer(key, load, tags=tags)).value
+        if parsed.had_errors:  # perhaps for want of time: another try may do better
+            await self._parses.remove(key)
+        return parsed
 
     async def _store(self, run: _Run, cut: _Cut) -> None:
         """Embeds what is new of a batch and stores it, in one transaction."""
