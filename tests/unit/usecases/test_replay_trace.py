@@ -64,6 +64,7 @@ def test_a_replay_counts_as_lru_would():
 def test_the_ratio_of_nothing_is_nothing():
     assert replay([], tier("LRU"), 1).ratio == 0.0
     assert belady([], 1).ratio == 0.0
+    assert belady([1, 1], 0) == replay([1, 1], tier("LRU"), 0) == Replayed(2, 0)
     assert Replayed(4, 1).ratio == 0.25
 
 
@@ -99,6 +100,12 @@ def test_a_text_has_one_key_a_line(tmp_path: Path):
     assert load_trace(path) == ["one key", "zwei", "one key"]
 
 
+def archive() -> bytes:
+    file = BytesIO()
+    np.savez(file, keys=np.asarray([1, 2]))
+    return file.getvalue()
+
+
 def broken(data: bytes, limit: int) -> bytes:
     raise ValueError(f"{len(data)} of {limit}")
 
@@ -110,6 +117,7 @@ def broken(data: bytes, limit: int) -> bytes:
         ("t.npy", b"", "no .npy file"),
         ("t.npy", saved([[1], [2]]), "not a row"),
         ("t.npy", saved([0.5]), "not a row"),
+        ("t.npy", archive(), "archive"),
         ("t.npy", saved([None, "x"]), "no .npy file"),  # holds objects: would be unpickled
         ("t.txt", b"\xff\xfe", "UTF-8"),
         ("t.npy.zst", b"x", "does not unpack"),

@@ -1,0 +1,105 @@
+"""Watching keeps the index up to date; who watches is one process, and another takes over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.unit.usecases.app_kit import app_at, make_project
+
+from querycache.assembly import App
+from querycache.errors import UsageError
+from querycache.testing import FakeClock
+from querycache.usecases.watch_files import WatchFiles
+
+pytestmark = pytest.mark.asyncio
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 -- a condition of the world, with a deadline
+            await asyncio.sleep(0.01)
+
+
+def change(app: App) -> int:
+    return app.indexes.open("sample").state().change if "sample" in app.indexes.names() else -1
+
+
+async def test_edits_new_files_and_deletions_are_followed(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    async with app_at(tmp_path / "home") as app, app.running([str(project)]):
+        watched = app.watch_files.watched
+        await until(lambda: "sample" in watched and watched["sample"].sweeps > 0)
+        for step in (
+            lambda: (project / "app/greeting.py").write_text("def wave():\n    return 'bye'\n"),
+            lambda: (project / "app/new.py").write_text("def fresh():\n    return 1\n"),
+            (project / "notes.txt").unlink,
+            lambda: (project / "app/new.py").rename(project / "app/newer.py"),
+        ):
+            before = change(app)
+            step()
+            await until(lambda before=before: change(app) > before)
+        paths = set(app.indexes.open("sample").known())
+        assert "app/newer.py" in paths
+        assert "notes.txt" not in paths
+        assert watched["sample"].watching
+        assert watched["sample"].error == ""
+
+
+async def test_another_process_takes_over(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    async with app_at(tmp_path / "home") as one, app_at(tmp_path / "home") as two:
+        lock = one.indexes.try_lock("sample", "watch")
+        assert lock is not None
+        following = asyncio.ensure_future(two.follow(str(project)))
+        await until(lambda: "sample" in two.watch_files.watched)
+        assert not two.watch_files.watched["sample"].watching
+        lock.release()
+        await until(lambda: two.watch_files.watched["sample"].sweeps > 0)
+        assert two.watch_files.watched["sample"].watching
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+class QuietWatcher:
+    """Reports what it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+
+    async def watch(self, root: str, accepts: object):  # noqa: ARG002 -- an async generator
+        while True:
+            yield await self.batches.get()
+
+
+async def test_lost_events_and_time_lead_to_a_look_at_everything(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    clock, watcher = FakeClock(), QuietWatcher()
+    asked: list[Sequence[str] | None] = []
+
+    async def bring_up(paths: Sequence[str] | None) -> None:
+        asked.append(paths)
+        if len(asked) == 2:
+            raise UsageError("the disk is gone")
+
+    async with app_at(tmp_path / "home") as app:
+        watch = WatchFiles(
+            indexes=app.indexes, watcher=watcher, clock=clock, sweep_interval_s=30.0
+        )
+        files = app.files_of(str(project))
+        call: Callable[[Sequence[str] | None], Awaitable[object]] = bring_up
+        running = asyncio.ensure_future(watch("sample", files, call))
+        await until(lambda: len(asked) == 1)
+        watcher.batches.put_nowait(frozenset({"b", "a"}))
+        await until(lambda: len(asked) == 2)
+        assert "the disk is gone" in watch.watched["sample"].error
+        watcher.batches.put_nowait(frozenset())
+        await until(lambda: len(asked) == 3)
+        assert watch.watched["sample"].error == ""
+        await clock.advance(31.0)
+        await until(lambda: len(asked) == 4)
+        assert asked == [None, ["a", "b"], None, None]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
