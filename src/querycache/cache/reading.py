@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from querycache.cache.decide import calm
+from querycache.cache.filling import entry_for
 from querycache.cache.generations import Generations
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
@@ -105,23 +105,20 @@ class Reader:
             value = self._codec.decode(record.body, policy.shape)
         except UnreadableError as error:
             return self._unreadable(record.key, read, tally, error)
-        fresh_left = min(record.fresh_until - wall, life)
-        shareable = record.body.shareable
-        entry = Entry(
+        entry = entry_for(
             record.key,
-            value if shareable else record.body,
-            packed=not shareable,
-            born=now - max(0.0, wall - record.born),
-            expires=now + min(left, policy.l1_ttl),
-            fresh_until=now + min(fresh_left, policy.l1_ttl),
+            value if record.body.shareable else record.body,
+            policy=policy,
+            now=now,
+            age=max(0.0, wall - record.born),
+            fresh_left=min(record.fresh_until - wall, life),
+            usable_left=left,
             load_s=record.load_s,
             tags=self._generations.same(record.tags),
             world=world,
             tally=tally,
             weight=self._weigh(record.key, len(record.body.data)),
         )
-        entry.settled_until = now + calm(policy, fresh_left=fresh_left, load_s=record.load_s)
-        entry.settled_until = min(entry.settled_until, entry.fresh_until)
         return Looked(entry, value, "absent", read.guard)
 
     def _unreadable(self, key: str, read: Read, tally: Tally, error: UnreadableError) -> Looked:

@@ -12,7 +12,7 @@ from threading import Lock
 
 import msgspec
 
-from querycache.cache.decide import calm
+from querycache.cache.filling import entry_for
 from querycache.cache.generations import Generations, Stamps
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
@@ -142,27 +142,23 @@ class WriteThrough:
 
     def fill(self, draft: Draft, tally: Tally, world: int) -> Entry | None:
         """Puts a draft into L1 with what is left of its lives; the entry, or None if too big."""
-        policy, started = draft.policy, draft.started
-        usable = min(draft.usable, policy.l1_ttl)
-        fresh = min(draft.fresh, usable)
-        shareable = draft.body.shareable
-        entry = Entry(
+        body, now = draft.body, self._clock.monotonic()
+        age = now - draft.started
+        entry = entry_for(
             draft.key,
-            self._codec.share(draft.value, draft.body) if shareable else draft.body,
-            packed=not shareable,
-            born=started,
-            expires=started + usable,
-            fresh_until=started + fresh,
+            self._codec.share(draft.value, body) if body.shareable else body,
+            policy=draft.policy,
+            now=now,
+            age=age,
+            fresh_left=draft.fresh - age,
+            usable_left=draft.usable - age,
             load_s=draft.load_s,
             tags=draft.stamps,
             world=world,
             tally=tally,
-            weight=self._weigh(draft.key, len(draft.body.data)),
+            weight=self._weigh(draft.key, len(body.data)),
         )
-        now = self._clock.monotonic()
-        left = entry.fresh_until - now
-        entry.settled_until = now + calm(policy, fresh_left=left, load_s=draft.load_s)
-        if len(draft.body.data) <= policy.max_l1_bytes and self._l1.put(entry):
+        if len(body.data) <= draft.policy.max_l1_bytes and self._l1.put(entry):
             return entry
         self._l1.remove(draft.key)
         self._observer.emit(NotStored(draft.key, "too_big"))

@@ -30,7 +30,12 @@ class Tally:
         self.saved_s = 0.0
 
 
-class Entry:
+class _Held(msgspec.Struct, gc=False, eq=False):
+    key: str
+    value: object
+
+
+class Entry(_Held, gc=False, eq=False, kw_only=True):
     """What L1 holds for a name. Mutable only where the tier and the core say so; shared by all
     readers.
 
@@ -52,52 +57,18 @@ class Entry:
         queue: Belongs to the eviction policy.
     """
 
-    __slots__ = (
-        "born",
-        "expires",
-        "fresh_until",
-        "hits",
-        "key",
-        "load_s",
-        "packed",
-        "queue",
-        "settled_until",
-        "tags",
-        "tally",
-        "value",
-        "weight",
-        "world",
-    )
-
-    def __init__(  # noqa: PLR0913 -- a record
-        self,
-        key: str,
-        value: object,
-        *,
-        packed: bool = False,
-        expires: float,
-        fresh_until: float,
-        born: float,
-        load_s: float = 0.0,
-        tags: tuple[tuple[str, Stamp], ...] = (),
-        world: int = 0,
-        tally: Tally,
-        weight: int,
-    ) -> None:
-        self.key = key
-        self.value = value
-        self.packed = packed
-        self.expires = expires
-        self.fresh_until = fresh_until
-        self.born = born
-        self.load_s = load_s
-        self.settled_until = fresh_until
-        self.tags = tags
-        self.world = world
-        self.tally = tally
-        self.weight = weight
-        self.hits = 0
-        self.queue = 0
+    packed: bool = False
+    expires: float
+    fresh_until: float
+    settled_until: float = 0.0
+    born: float
+    load_s: float = 0.0
+    tags: tuple[tuple[str, Stamp], ...] = ()
+    world: int = 0
+    tally: Tally
+    weight: int
+    hits: int = 0
+    queue: int = 0
 
 
 class L1Info(msgspec.Struct, frozen=True):
