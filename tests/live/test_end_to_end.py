@@ -24,6 +24,10 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 COMMAND = [sys.executable, "-m", "querycache"]
 
 
+class Counted(msgspec.Struct):
+    files: int
+
+
 def many_files(count: int) -> dict[str, str]:
     return {
         f"package_{n % 7}/module_{n}.py": "\n\n".join(
@@ -68,9 +72,8 @@ def test_a_killed_indexing_run_loses_nothing_and_starts_over_nowhere(tmp_path: P
         time.sleep(chance.uniform(0.8, 2.5))
         run.send_signal(signal.SIGKILL)
         run.wait(10)
-        rows = ask(home, "projects")["projects"]
-        assert isinstance(rows, list)
-        survived.append(rows[0]["files"] if rows else 0)
+        rows = msgspec.convert(ask(home, "projects")["projects"], list[Counted])
+        survived.append(rows[0].files if rows else 0)
     assert survived == sorted(survived)  # a killed run never costs what an earlier one did
     last = ask(home, "index", str(project))
     assert last["files"] == whole["files"] == 400

@@ -23,6 +23,7 @@ from querycache.clock import Clock, SystemClock
 from querycache.codec.pipeline import Pipeline
 from querycache.config import Config, check
 from querycache.keys import Namer, Scope
+from querycache.observe.event_log import Both, EventLog
 from querycache.observe.query_log import QueryLog
 from querycache.observe.registry import Registry
 from querycache.observe.ring import EventRing, concerning, events_from
@@ -80,6 +81,11 @@ class Wiring:
         return EventRing(_EVENTS_KEPT, self.clock)
 
     @cached_property
+    def _observer(self) -> Both:
+        operations = self.config.watch.log_operations
+        return Both(self.ring, EventLog(self.clock, self.namer, operations=operations))
+
+    @cached_property
     def _shared(self) -> tuple[L2, Backplane]:
         if self.config.l2_backend == "none":
             return NullTier(self.clock), LocalBackplane()
@@ -108,7 +114,7 @@ class Wiring:
             threshold=compression.threshold_bytes,
         )
         draw = random.random  # jitter, no secret
-        parts = Parts(self.l1, l2, backplane, codec, self.clock, self.ring, weigh, draw)
+        parts = Parts(self.l1, l2, backplane, codec, self.clock, self._observer, weigh, draw)
         return TwoTier(parts)
 
     @cached_property
