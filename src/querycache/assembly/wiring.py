@@ -22,6 +22,7 @@ from querycache.cache.two_tier import TwoTier
 from querycache.clock import Clock, SystemClock
 from querycache.codec.pipeline import Pipeline
 from querycache.config import Config, check
+from querycache.events import Evicted
 from querycache.keys import Namer, Scope
 from querycache.observe.event_log import Both, EventLog
 from querycache.observe.query_log import QueryLog
@@ -103,6 +104,7 @@ class Wiring:
             max_entries=self.config.l1.max_size,
             max_bytes=self.config.l1.max_memory_mb * 1024 * 1024,
             policy=self.config.l1.eviction_policy,
+            on_evict=lambda entry: self._observer.emit(Evicted(entry.key, entry.weight)),
         )
 
     @cached_property

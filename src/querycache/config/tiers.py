@@ -158,13 +158,13 @@ class L1(msgspec.Struct, frozen=True):
         Setting("MEMORY_CACHE_CLEANUP_INTERVAL", INTERVAL, "How often expired entries are swept."),
     ] = 300
     eviction_policy: Annotated[
-        Literal["S3FIFO", "LRU", "LFU", "FIFO", "RANDOM"],
+        Literal["ADAPTIVE", "S3FIFO", "LRU", "LFU", "FIFO", "RANDOM"],
         Setting(
             "MEMORY_CACHE_EVICTION_POLICY",
-            choice("S3FIFO", "LRU", "LFU", "FIFO", "RANDOM"),
+            choice("ADAPTIVE", "S3FIFO", "LRU", "LFU", "FIFO", "RANDOM"),
             "Who goes when it is full.",
         ),
-    ] = "S3FIFO"
+    ] = "ADAPTIVE"
     expired_cleanup_enabled: Annotated[
         bool,
         Setting(

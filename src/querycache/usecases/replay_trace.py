@@ -65,6 +65,8 @@ def replay(keys: Iterable[Hashable], make_l1: Callable[[int], L1], capacity: int
 
 def belady(keys: Sequence[Hashable], capacity: int) -> Replayed:
     """The optimum for a cache that must take in what it missed: evict what is needed last."""
+    if capacity < 1:
+        return Replayed(len(keys), 0)
     after = [0] * len(keys)  # the position of the next access to the same key
     seen: dict[Hashable, int] = {}
     never = len(keys)
@@ -119,6 +121,8 @@ def _numbers(path: Path, data: bytes) -> list[int]:
         array = np.load(BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise _refused(path, f"it is no .npy file: {error}") from error
+    if isinstance(array, np.lib.npyio.NpzFile):
+        raise _refused(path, "it is no .npy file but an archive")
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise _refused(path, f"it holds {array.dtype} of shape {array.shape}, not a row of ints")
     return array.tolist()

@@ -41,7 +41,7 @@ def test_defaults_are_those_of_the_guide(tmp_path: Path):
     assert (config.redis.max_connections, config.redis.pool_size) == (20, 10)
     assert not config.redis.password
     assert (config.l1.max_size, config.l1.max_memory_mb) == (1000, 256)
-    assert (config.l1.eviction_policy, config.l1.cleanup_interval_s) == ("S3FIFO", 300)
+    assert (config.l1.eviction_policy, config.l1.cleanup_interval_s) == ("ADAPTIVE", 300)
     assert (config.compression.threshold_bytes, config.compression.algorithm) == (1024, "lz4")
     pressure = config.memory_pressure
     assert (pressure.warning_threshold, pressure.critical_threshold) == (0.8, 0.9)
