@@ -21,6 +21,8 @@ import time
 import msgspec
 import psutil
 
+from querycache.cache.filling import entry_for
+from querycache.cache.policy import Policy
 from querycache.ports.codec import Body, Form
 from querycache.ports.tiers import Entry, Tally
 from querycache.tiers.eviction import POLICIES
@@ -36,22 +38,24 @@ def resident() -> int:
 
 
 def fill(l1: MemoryTier, count: int, size: int) -> None:
-    tally, names = Tally(), random.Random(1)  # noqa: S311 -- the same names in every run
+    policy, tally, names = Policy(), Tally(), random.Random(1)  # noqa: S311 -- the same names in every run
     for _ in range(count):
         key = f"codebase_rag:search:project:{names.getrandbits(128):032x}"
         now = time.monotonic()
-        made = Entry(
+        made = entry_for(
             key,
             Body(os.urandom(size), Form.MSGPACK, shareable=False),
-            packed=True,
-            expires=now + 3600.0,
-            fresh_until=now + 1800.0,
-            born=now,
+            policy=policy,
+            now=now,
+            age=0.01,
+            fresh_left=3600.0,
+            usable_left=3600.0,
             load_s=names.random(),
+            tags=(),
+            world=0,
             tally=tally,
             weight=weigh(key, size),
         )
-        made.settled_until = now + 1700.0
         l1.put(made)
 
 

@@ -15,7 +15,7 @@ from threading import Lock
 from querycache.ports.tiers import Entry, L1Info
 from querycache.tiers.eviction import POLICIES
 
-ENTRY_OVERHEAD = 640
+ENTRY_OVERHEAD = 560
 """Bytes that an entry costs beside its name and its encoded value: the objects that hold it and
 its times, the headers of both, slots in tables, what the policy remembers of it and of those that
 went. Measured against the process's growth (`bench/l1_memory.py`).
