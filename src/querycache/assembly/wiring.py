@@ -22,7 +22,8 @@ from querycache.cache.two_tier import TwoTier
 from querycache.clock import Clock, SystemClock
 from querycache.codec.pipeline import Pipeline
 from querycache.config import Config, check
-from querycache.events import Evicted
+from querycache.errors import TierError
+from querycache.events import Evicted, TierFailed
 from querycache.keys import Namer, Scope
 from querycache.observe.event_log import Both, EventLog
 from querycache.observe.query_log import QueryLog
@@ -33,7 +34,7 @@ from querycache.ports.origins import Embedder, ProjectFiles
 from querycache.ports.tiers import L1, L2, Backplane
 from querycache.tiers.backplane import LocalBackplane
 from querycache.tiers.memory import MemoryTier, weigh
-from querycache.tiers.null import NullTier
+from querycache.tiers.null import AbsentTier, NullTier
 from querycache.usecases.check_coherency import CheckCoherency
 from querycache.usecases.chunk_text import CHUNK_TEXT, embedded_text
 from querycache.usecases.embed_texts import EmbedTexts
@@ -92,11 +93,15 @@ class Wiring:
             return NullTier(self.clock), LocalBackplane()
         from querycache.tiers.sqlite import open_sqlite
 
-        return open_sqlite(
-            str(self.config.home / "l2"),
-            clock=self.clock,
-            max_bytes=self.config.l2.sqlite_max_mb * 1024 * 1024,
-        )
+        try:
+            return open_sqlite(
+                str(self.config.home / "l2"),
+                clock=self.clock,
+                max_bytes=self.config.l2.sqlite_max_mb * 1024 * 1024,
+            )
+        except TierError as error:  # callers go on without it; health says so
+            self._observer.emit(TierFailed("", "sqlite", "open", str(error)))
+            return AbsentTier("sqlite", error, self.clock), LocalBackplane()
 
     @cached_property
     def l1(self) -> L1:

@@ -29,6 +29,18 @@ async def test_health_says_what_is_wrong(tmp_path: Path) -> None:
         assert "1 invalidations" in ill.problems[0]
 
 
+async def test_a_shared_tier_that_can_not_be_opened_is_done_without(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "l2").write_text("a file where the folder should be")
+    async with app_at(home) as app:
+        await app.remember.set("k", {"a": 1})
+        assert await app.remember.get("k") == {"a": 1}
+        health = await app.status.health()
+        assert (health.status, health.l2_connected) == ("degraded", False)
+        assert str(home / "l2") in health.problems[0]
+
+
 async def test_without_a_shared_tier_health_is_fine(tmp_path: Path) -> None:
     async with app_at(tmp_path / "home", CACHE_LEVEL="L1_MEMORY") as app:
         await app.remember.set("k", 1)
