@@ -169,7 +169,8 @@ class App(Wiring):
         if lock is not None:
             lock.release()
             try:
-                await project.bring_up(None)
+                if await self.index_project.lags(project.index, project.files):
+                    await project.bring_up(None)
             except IndexBusyError:
                 return  # what is being indexed can be searched as far as it is
         self._checked[project.name] = self.clock.monotonic()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -72,6 +73,13 @@ class Wiring:
         self.started_at = self.clock.wall()
         self._files: dict[str, ProjectFiles] = {}
 
+    @cached_property
+    def home(self) -> Path:
+        """Where stores and indexes are; made for its owner alone."""
+        with suppress(OSError):  # who writes there says what is wrong
+            self.config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.config.home
+
     # --- the cache -----------------------------------------------------------------------------
 
     @cached_property
@@ -95,7 +103,7 @@ class Wiring:
 
         try:
             return open_sqlite(
-                str(self.config.home / "l2"),
+                str(self.home / "l2"),
                 clock=self.clock,
                 max_bytes=self.config.l2.sqlite_max_mb * 1024 * 1024,
             )
@@ -154,7 +162,7 @@ class Wiring:
     def indexes(self) -> Indexes:
         from querycache.origins.indexes import SqliteIndexes
 
-        folder = str(self.config.home / "projects")
+        folder = str(self.home / "projects")
         weight = 0.5 if self.config.embedder.provider == "local" else 1.0
         return SqliteIndexes(folder, semantic_weight=weight)
 
@@ -284,11 +292,11 @@ class Wiring:
 
     @cached_property
     def query_log(self) -> QueryLog:
-        return QueryLog(self.config.home / "queries", self.clock)
+        return QueryLog(self.home / "queries", self.clock)
 
     @cached_property
     def registry(self) -> Registry:
-        return Registry(self.config.home / "registry", self.door, self.clock)
+        return Registry(self.home / "registry", self.door, self.clock)
 
     @cached_property
     def warm_up(self) -> WarmUp:

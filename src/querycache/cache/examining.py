@@ -100,7 +100,6 @@ class Examiner:
         record = self._parts.codec.open(key, read.data, shape)
         await self._generations.learn([tag for tag, _ in record.tags])
         wall = self._parts.clock.wall()
-        masked = "masked: L2 could not be told yet that it is no longer true"
         found = Found(
             bytes=len(read.data),
             age_s=wall - record.born,
@@ -109,10 +108,8 @@ class Examiner:
             load_s=record.load_s,
             tags=self._states(record.tags),
         )
-        return (
-            found,
-            "masked: L2 could not be told yet that it is no longer true" if masked else "",
-        )
+        masked = key in self._generations.owed_keys
+        return found, "masked: L2 could not be told yet" if masked else ""
 
     def _states(self, tags: tuple[tuple[str, Stamp], ...]) -> tuple[TagState, ...]:
         return tuple(TagState(tag, stamp, self._generations.now(tag)) for tag, stamp in tags)

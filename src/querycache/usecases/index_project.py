@@ -169,6 +169,12 @@ class IndexProject:
             skipped=skipped,
         )
 
+    async def lags(self, index: Index, files: ProjectFiles) -> bool:
+        """Whether anything under the root looks other than the index knows it; needs no model."""
+        known = await asyncio.to_thread(index.known)
+        listed = await asyncio.to_thread(files.list)
+        return any(_difference(listed.files, known))
+
     def versions(self, model: Model) -> str:
         """What an index's digest depends on beside its content: chunker, model, embedded text."""
         return digest(self._parser.version, model.identity, self._text_version)

@@ -77,7 +77,7 @@ async def test_explaining_an_entry(tmp_path: Path) -> None:
     async with app_at(tmp_path / "home") as app:
         await app.remember.set("k", "v", ttl=60, tags=["t"])
         told = await app.explain_key("k")
-        assert told.key == "codebase_rag:other:_:k"
+        assert (told.key, told.entry.trouble) == ("codebase_rag:other:_:k", "")
         for found in (told.entry.l1, told.entry.l2):
             assert found is not None
             assert found.verdict == "fresh"

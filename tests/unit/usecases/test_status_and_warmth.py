@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.usecases.app_kit import SAMPLE, app_at, make_project
 
-from querycache.errors import TierError
+from querycache.errors import EmbedderError, TierError
 from querycache.usecases.show_status import totals
 
 pytestmark = pytest.mark.asyncio
@@ -132,3 +132,25 @@ async def test_the_query_log_is_bounded_and_survives_garbage(tmp_path: Path) -> 
         assert log.popular("p") == ["kept"]
         log.forget("p")
         assert log.popular("p") == []
+
+
+async def test_what_is_kept_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    home = tmp_path / "deep" / "home"
+    async with app_at(home) as app:
+        await app.index(str(project))
+        await app.search("greet", "sample")
+        await app.keep_house()
+        assert home.stat().st_mode & 0o777 == 0o700
+        for path in home.rglob("*"):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+async def test_a_hit_in_a_new_process_loads_no_model(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    async with app_at(tmp_path / "home") as one, app_at(tmp_path / "home") as two:
+        await one.index(str(project))
+        await one.search("greet", "sample")
+        assert (await two.search("greet", "sample")).cache.tier == "l2"
+        with pytest.raises(EmbedderError):
+            _ = two.embedder.identity

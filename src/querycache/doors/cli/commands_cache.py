@@ -1,0 +1,176 @@
+"""Commands about the cache: health, stats, keys, explain, invalidate."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from querycache.doors.cli import screen
+from querycache.doors.cli.options import Json, ProjectName, examples
+from querycache.doors.cli.running import act
+from querycache.errors import UsageError
+from querycache.values import Kind
+
+if TYPE_CHECKING:
+    from querycache.assembly import App
+    from querycache.usecases.explain_key import Explained
+    from querycache.usecases.invalidate import Invalidated
+    from querycache.usecases.list_keys import Pattern
+    from querycache.usecases.show_status import Health
+
+_STATUS = {"healthy": 0, "degraded": 1, "unhealthy": 2, "disconnected": 2}
+_PANEL = "Cache"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.command(epilog=examples("health && echo fine"), rich_help_panel=_PANEL)(health)
+    app.command(epilog=examples("stats", "stats --watch"), rich_help_panel=_PANEL)(stats)
+    app.command(
+        epilog=examples("keys --sizes", "keys --kind search --project shop --json"),
+        rich_help_panel=_PANEL,
+    )(keys)
+    app.command(epilog=examples("explain report:42"), rich_help_panel=_PANEL)(explain)
+    app.command(
+        epilog=examples("invalidate --file src/app.py", "invalidate --project shop"),
+        rich_help_panel=_PANEL,
+    )(invalidate)
+
+
+def health(*, json: Json = False) -> None:
+    """Tell how the cache is.
+
+    The exit status says it too: 0 healthy, 1 degraded, 2 unhealthy or disconnected.
+    """
+
+    async def work(app: App) -> Health:
+        return await app.status.health()
+
+    found = act("health", work)
+    if json:
+        screen.answer(found)
+    else:
+        from querycache.doors.cli.render import health_text
+
+        screen.out().print(health_text(found), soft_wrap=True)
+    raise typer.Exit(_STATUS[found.status])
+
+
+def stats(
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Refresh every second, until Ctrl-C.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what the living processes did with the cache, per tier and per kind."""
+    if watch and json:
+        raise UsageError("--watch and --json don't go together", remedy="take one of them")
+    from querycache.doors.cli.stats import Stats, look, watched
+
+    if watch:
+        with suppress(KeyboardInterrupt):  # its only end
+            act("stats", watched)
+        return
+
+    async def work(app: App) -> Stats:
+        return await look(app)
+
+    found = act("stats", work)
+    if json:
+        screen.answer(found.as_json())
+    else:
+        screen.out().print(found.as_text())
+
+
+def keys(
+    *,
+    kind: Annotated[Kind | None, typer.Option("--kind", help="Only entries of this kind.")] = None,
+    project: ProjectName = "",
+    sizes: Annotated[bool, typer.Option("--sizes", help="Show how much they hold.")] = False,
+    json: Json = False,
+) -> None:
+    """Count what the shared tier holds, by the first segments of the names."""
+
+    async def work(app: App) -> list[Pattern]:
+        kinds = tuple(Kind) if kind is None else (kind,)
+        return await app.list_keys(kinds, project or None)
+
+    found = act("keys", work)
+    if json:
+        total = sum(pattern.bytes for pattern in found)
+        screen.answer({"patterns": found, "total_bytes": total})
+        return
+    from querycache.doors.cli.render import key_table
+
+    screen.out().print(key_table(found, sizes=sizes))
+
+
+def explain(
+    key: Annotated[str, typer.Argument(help="A caller's own key, or a full name in L2.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Explain an entry: where it is, whether it would be served, its last events."""
+
+    async def work(app: App) -> tuple[Explained, float]:
+        return await app.explain_key(key), app.clock.wall()
+
+    found, now = act("explain", work)
+    if json:
+        from querycache.doors.http_api.wire import explanation
+
+        screen.answer(explanation(found))
+        return
+    from querycache.doors.cli.explanation import as_text
+
+    screen.out().print(as_text(found, now), soft_wrap=True)
+
+
+def invalidate(
+    *,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", metavar="PATH", help="All that came from a file; repeatable."),
+    ] = None,
+    project: Annotated[
+        str, typer.Option("--project", "-p", metavar="NAME", help="All entries of a project.")
+    ] = "",
+    tag: Annotated[str, typer.Option("--tag", help="All entries that carry a tag.")] = "",
+    key: Annotated[str, typer.Option("--key", help="One entry.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All entries.")] = False,
+    json: Json = False,
+) -> None:
+    """Make entries unreachable at once, in all processes.
+
+    Exactly one option says which.
+    """
+    if sum(map(bool, (file, project, tag, key, everything))) != 1:
+        raise UsageError(
+            "what to invalidate must be said by exactly one option",
+            remedy="give --file, --project, --tag, --key or --all",
+        )
+
+    def work(app: App) -> Awaitable[Invalidated]:
+        if file:
+            return app.invalidate.files([str(path.absolute()) for path in file])
+        for value, cut in (
+            (project, app.invalidate.project),
+            (tag, app.invalidate.tag),
+            (key, app.invalidate.key),
+        ):
+            if value:
+                return cut(value)
+        return app.invalidate.everything()
+
+    done = act("invalidate", work)
+    if json:
+        screen.answer(done)
+        return
+    screen.out().print(f"unreachable now; {done.entries:,} entries were dropped")
+    if not done.told:
+        screen.say("warning: other processes can't be told while the shared tier is down")

@@ -1,0 +1,122 @@
+"""Commands about the set-up: config, models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from querycache.doors.cli import screen
+from querycache.doors.cli.options import Json, examples
+from querycache.doors.cli.running import FAILED, act, settings
+from querycache.errors import ConfigError
+
+if TYPE_CHECKING:
+    from querycache.assembly import App
+    from querycache.assembly.models import Installed, Model
+
+_PANEL = "Set-up"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    config = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
+    config.command(epilog=examples("config show", "config show --changed --json"))(show)
+    config.command(epilog=examples("config check"))(check)
+    models = typer.Typer(no_args_is_help=True, help="List and install embedding models.")
+    models.command("list", epilog=examples("models list"))(list_models)
+    models.command(epilog=examples("models install minilm"))(install)
+    app.add_typer(config, name="config", rich_help_panel=_PANEL)
+    app.add_typer(models, name="models", rich_help_panel=_PANEL)
+
+
+def show(
+    *,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only what is not at its default.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show each setting: its value (secrets masked), its source, what it does."""
+    loaded = settings()
+    rows = [row for row in loaded.describe() if not changed or row.source != "default"]
+    if json:
+        screen.answer(
+            {"settings": [row._asdict() for row in rows], "warnings": list(loaded.warnings)}
+        )
+        return
+    from querycache.doors.cli.render import settings_table
+
+    if rows:
+        screen.out().print(settings_table(rows))
+    else:
+        screen.out().print("every setting is at its default")
+
+
+def check(*, json: Json = False) -> None:
+    """Check the settings.
+
+    The exit status is 1 if one is wrong or asks for what this build can't do.
+    """
+    from querycache.config import check as refuse
+    from querycache.config import load_config
+
+    problems: list[str] = []
+    warnings: list[str] = []
+    remedy = ""
+    try:
+        loaded = load_config()
+        warnings = list(loaded.warnings)
+        refuse(loaded.config)
+    except ConfigError as error:
+        problems, remedy = [str(error)], error.remedy
+    if json:
+        valid = {"valid": not problems, "problems": problems, "remedy": remedy}
+        screen.answer(valid | {"warnings": warnings})
+    else:
+        for warning in warnings:
+            screen.say(f"warning: {warning}")
+        for problem in problems:
+            screen.say(f"error: {problem}; {remedy}")
+        if not problems:
+            screen.out().print("the settings are fine")
+    raise typer.Exit(FAILED if problems else 0)
+
+
+def list_models(*, json: Json = False) -> None:
+    """List the embedding models, and which one is used."""
+
+    async def work(app: App) -> list[Model]:
+        return app.models()
+
+    found = act("models", work)
+    if json:
+        screen.answer({"models": [model._asdict() for model in found]})
+        return
+    from querycache.doors.cli.render import models_table
+
+    screen.out().print(models_table(found))
+
+
+def install(
+    model: Annotated[Literal["minilm"], typer.Argument(help="Which model.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Download a model (84 MB) and make it ready to use."""
+
+    async def work(app: App) -> Installed:
+        def progress(step: int, steps: int, what: str) -> None:
+            screen.say(f"[{step}/{steps}] {what}")
+
+        return await app.install_model(model, progress)
+
+    done = act("models", work)
+    if json:
+        screen.answer({"model": model} | done._asdict())
+        return
+    screen.out().print(
+        f"installed {model} in {screen.line(done.where)}; use it: QUERYCACHE_EMBEDDER={model}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,39 @@
+"""What the commands are, and that each shows how it is typed."""
+
+from __future__ import annotations
+
+import typer
+
+from querycache.doors.cli import commands_cache, commands_measure, commands_projects
+from querycache.doors.cli.commands_serving import add_to as add_serving
+from querycache.doors.cli.commands_setup import add_to as add_setup
+from querycache.doors.cli.program import app
+
+NAMES = {
+    *("index", "search", "projects", "forget", "warm", "health", "stats", "keys", "explain"),
+    *("invalidate", "serve", "mcp", "demo", "bench", "replay"),
+}
+
+
+def test_every_command_has_a_summary_and_an_example():
+    made = typer.Typer()
+    for module in (commands_cache, commands_measure, commands_projects):
+        module.add_to(made)
+    add_serving(made)
+    add_setup(made)
+    groups = [group.typer_instance for group in made.registered_groups]
+    assert {group.name for group in made.registered_groups} == {"config", "models"}
+    for of in (made, *filter(None, groups)):
+        for command in of.registered_commands:
+            assert command.callback is not None
+            name = command.name or command.callback.__name__
+            assert f"querycache {name}" in (command.epilog or "").replace("config ", "").replace(
+                "models ", ""
+            )
+            summary = (command.callback.__doc__ or "").split("\n")[0]
+            assert summary.endswith(".")
+
+
+def test_the_program_has_them_all():
+    callbacks = (command.callback for command in app.registered_commands)
+    assert {callback.__name__ for callback in callbacks if callback} == NAMES
