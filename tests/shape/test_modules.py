@@ -14,12 +14,28 @@ EMPTY_WORDS = re.compile(
 )
 NO_TEST_OF_THEIR_OWN = {
     "__main__.py": "one call; the command line's tests run it",
+    "assembly/wiring.py": "joins parts; every test that makes an App runs it",
+    "cache/loading.py": "tests/races and tests/model test the path that it is part of",
+    "cache/reading.py": "tests/races and tests/model test the path that it is part of",
     "config/settings.py": "declarations; test_fields and test_loading read them all",
     "config/tiers.py": "declarations; test_fields and test_loading read them all",
+    "doors/python/cache.py": "tests/doors/test_python_cache.py imports its names as users do",
+    "doors/python/current.py": "tests/doors/test_python_cache.py imports its names as users do",
+    "doors/python/search.py": "tests/doors/test_python_search.py imports its names as users do",
+    "observe/query_log.py": "tests/unit/usecases/test_status_and_warmth.py asks and warms with it",
     "ports/codec.py": "shapes; the behaviour suites test what they promise",
     "ports/observer.py": "shapes; the behaviour suites test what they promise",
     "ports/origins.py": "shapes; the behaviour suites test what they promise",
     "ports/tiers.py": "shapes; the behaviour suites test what they promise",
+    "tiers/sqlite/committer.py": "the L2 suite and tests/live test the tier that it is part of",
+    "tiers/sqlite/tier.py": "the L2 suite and tests/live test it through the package",
+    "tiers/sqlite/writer.py": "the L2 suite and tests/live test the tier that it is part of",
+    "usecases/check_coherency.py": "tests/unit/usecases/test_invalidate.py runs it in an App",
+    "usecases/embed_texts.py": "tests/unit/usecases/test_index_project.py runs it in an App",
+    "usecases/list_keys.py": "tests/unit/usecases/test_invalidate.py runs it in an App",
+    "usecases/list_projects.py": "tests/unit/usecases/test_status_and_warmth.py runs it in an App",
+    "usecases/remember.py": "tests/doors/test_python_cache.py runs it through the service",
+    "usecases/warm_up.py": "tests/unit/usecases/test_status_and_warmth.py runs it in an App",
 }
 
 IMPORTED = {

@@ -59,9 +59,7 @@ def test_continuous_integration_can_run():
 def test_a_wheel_holds_the_whole_package_and_works_without_the_sources(tmp_path: Path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run(  # noqa: S603 -- our own program
-        [*build, str(ROOT)], check=True
-    )
+    subprocess.run([*build, str(ROOT)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -70,7 +68,7 @@ def test_a_wheel_holds_the_whole_package_and_works_without_the_sources(tmp_path:
     assert names >= modules | {"querycache/py.typed"}
     assert not any(name.startswith(("tests/", "bench/")) for name in names)
     code = "import querycache; print(querycache.__file__)"
-    done = subprocess.run(  # noqa: S603 -- our own program
+    done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")},  # noqa: TID251 -- a child's

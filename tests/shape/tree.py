@@ -19,7 +19,7 @@ def name_of(path: Path) -> str:
 def tracked() -> list[Path]:
     """All files that are, or are about to be, in the repository."""
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],  # noqa: S607 -- the developer's own
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT,
         capture_output=True,
         check=True,

@@ -1,0 +1,116 @@
+"""The view of the counters never goes back; what is owed is masked until it is paid."""
+
+from __future__ import annotations
+
+import pytest
+
+from querycache.cache.generations import Generations
+from querycache.errors import TierError
+from querycache.ports.tiers import Changes
+from querycache.testing import FakeClock, MemoryL2, SharedMemory
+from querycache.values import Stamp
+
+pytestmark = pytest.mark.asyncio
+
+
+def view() -> tuple[Generations, MemoryL2, list[Changes]]:
+    l2 = MemoryL2(SharedMemory(FakeClock()))
+    seen: list[Changes] = []
+    return Generations(l2, l2.backplane, seen.append), l2, seen
+
+
+async def test_stamps_stand_until_one_moves() -> None:
+    generations, _, seen = view()
+    stamps = await generations.take(("a", "b"))
+    assert generations.stand(stamps)
+    assert generations.moved(stamps) == ""
+    world = generations.world
+    assert await generations.bump(["b"])
+    assert generations.world > world
+    assert not generations.stand(stamps)
+    assert generations.moved(stamps) == "b"
+    assert seen[-1].tags.keys() == {"b"}
+
+
+async def test_equal_stamps_are_one_object() -> None:
+    generations, _, _ = view()
+    stamps = await generations.take(("a", "b"))
+    assert await generations.take(("a", "b")) is stamps
+    assert generations.same((*stamps,)) is stamps
+    other = (("a", Stamp(9, 9)), ("b", Stamp(9, 9)))
+    assert generations.same(other) is other
+
+
+async def test_an_unknown_counter_counts_as_moved() -> None:
+    generations, _, _ = view()
+    assert not generations.stand((("never seen", Stamp(1, 0)),))
+
+
+async def test_what_another_process_bumped_is_heard_of() -> None:
+    generations, l2, _ = view()
+    stamps = await generations.take(("a",))
+    other = MemoryL2(l2.shared)
+    await other.bump(["a"])
+    assert generations.stand(stamps)
+    assert generations.catch_up()
+    assert not generations.stand(stamps)
+
+
+async def test_a_late_answer_never_takes_a_newer_stamp_back() -> None:
+    generations, l2, _ = view()
+    other = MemoryL2(l2.shared)
+    answer = l2.stamps
+
+    async def late(tags: list[str]) -> dict[str, Stamp]:
+        old = await answer(tags)
+        await other.bump(tags)
+        generations.catch_up()  # the news overtakes the answer
+        return old
+
+    l2.stamps = late  # pyright: ignore[reportAttributeAccessIssue]
+    stamps = await generations.take(("a",))
+    assert stamps == (("a", Stamp(1, 1)),)
+
+
+async def test_what_was_asked_before_the_channel_was_lost_fills_nothing() -> None:
+    generations, l2, _ = view()
+    answer = l2.stamps
+
+    async def late(tags: list[str]) -> dict[str, Stamp]:
+        old = await answer(tags)
+        l2.backplane.drain = lambda: Changes(seen=-1, lost=True)  # type: ignore[method-assign]
+        l2.shared.tell(0, "key", "k")
+        generations.catch_up()
+        return old
+
+    l2.stamps = late  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TierError):
+        await generations.take(("a",))
+
+
+async def test_an_invalidation_that_could_not_be_told_holds_here_and_is_paid_later() -> None:
+    generations, l2, _ = view()
+    stamps = await generations.take(("a",))
+    l2.shared.down = True
+    assert not await generations.bump(["a"])
+    generations.owed_keys.add("k")
+    assert not generations.stand(stamps)
+    assert not await generations.settle()
+    l2.shared.down = False
+    assert await generations.settle()
+    assert (generations.owed_keys, generations.owed_tags) == (set(), set())
+    assert {name for _, _, name in l2.shared.log} == {"a", "k"}
+    assert not generations.stand(stamps)
+
+
+async def test_losing_the_channel_keeps_the_mask_of_what_is_owed() -> None:
+    generations, l2, _ = view()
+    stamps = await generations.take(("a",))
+    l2.shared.down = True
+    await generations.bump(["a"])
+    l2.shared.down = False
+    l2.backplane.drain = lambda: Changes(seen=0, lost=True)  # type: ignore[method-assign]
+    l2.shared.epoch[0] += 1
+    generations.catch_up()
+    await generations.learn(["a"])
+    assert not generations.stand(stamps)
