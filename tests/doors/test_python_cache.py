@@ -93,6 +93,8 @@ def test_caching_off_computes_each_time(monkeypatch: pytest.MonkeyPatch) -> None
         service = await get_cache_service()
         for _ in range(3):
             await service.get_or_compute("k", lambda: calls.append(1))
+        assert not await service.set("k", 1)
+        assert await service.get("k") is None
 
     asyncio.run(use())
     assert len(calls) == 3
