@@ -19,8 +19,14 @@ from querycache.assembly.wiring import Wiring
 from querycache.cache.catalogue.search_results import search_results
 from querycache.clock import Clock
 from querycache.config import Config
-from querycache.errors import IndexBusyError, ProjectNotFoundError, TierError
+from querycache.errors import (
+    IndexBusyError,
+    ProjectNotFoundError,
+    QueryCacheError,
+    TierError,
+)
 from querycache.keys import Scope
+from querycache.observe.event_log import LOGGER
 from querycache.observe.registry import Published
 from querycache.ports.origins import Index, IndexState, Mode
 from querycache.usecases.index_project import Indexed, Progress
@@ -143,14 +149,15 @@ class App(Wiring):
         raise ProjectNotFoundError(f"project {name!r} was forgotten", remedy="index it again")
 
     def _opened(self, name: str, root: str, index: Index) -> OpenProject:
-        policy = self.policies[Kind.SEARCH]
+        policy, files = self.policies[Kind.SEARCH], self.files_of(root)
         return OpenProject(
             name=name,
             index=index,
-            files=self.files_of(root),
+            files=files,
             results=search_results(self.core, self.namer, policy, Scope(name)),
             bring_up=lambda paths: self.bring_up(name, root, paths),
             is_current=self._is_current,
+            lags=lambda: self.index_project.lags(index, files),
         )
 
     async def _is_current(self, state: IndexState) -> bool:
@@ -169,7 +176,7 @@ class App(Wiring):
         if lock is not None:
             lock.release()
             try:
-                if await self.index_project.lags(project.index, project.files):
+                if await project.lags():
                     await project.bring_up(None)
             except IndexBusyError:
                 return  # what is being indexed can be searched as far as it is
@@ -219,15 +226,17 @@ class App(Wiring):
         self, roots: Sequence[str] = (), *, watch: bool = True
     ) -> AsyncGenerator[App]:
         """Keeps house for the block: sweeps, tells the registry, indexes and watches `roots`."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._pulse())]
-            tasks += [group.create_task(self.follow(root, watch=watch)) for root in roots]
-            try:
-                yield self
-            finally:
-                for task in tasks:
-                    task.cancel()
-        await self.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._pulse())]
+                tasks += [group.create_task(self.follow(root, watch=watch)) for root in roots]
+                try:
+                    yield self
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            await self.close()
 
     async def follow(self, root: str, *, watch: bool = True) -> None:
         """Indexes a root; with `watch`, keeps its index up to date until cancelled."""
@@ -252,11 +261,11 @@ class App(Wiring):
             if now - self._due["l2"] >= self.config.l2.sweep_interval_s:
                 await self.core.l2.sweep()
                 self._due["l2"] = now
-        document = {
-            "snapshot": self.status.snapshot(),
-            "events": self.ring.rows()[-_EVENTS_PUBLISHED:],
-        }
-        await asyncio.to_thread(self.registry.publish, document)
+        await asyncio.to_thread(self._publish)
+
+    def _publish(self) -> None:
+        events = self.ring.rows()[-_EVENTS_PUBLISHED:]
+        self.registry.publish({"snapshot": self.status.snapshot(), "events": events})
 
     def keep_house_here(self) -> None:
         """Keeps house in the running loop, as long as it runs, unless another loop does."""
@@ -266,7 +275,10 @@ class App(Wiring):
 
     async def _pulse(self) -> None:
         while True:
-            await self.keep_house()
+            try:
+                await self.keep_house()
+            except (OSError, QueryCacheError) as error:  # the next turn may do better
+                LOGGER.warning("housekeeping: %s", ascii(str(error)))
             await self.clock.sleep(_PULSE_S)
 
     async def close(self) -> None:

@@ -131,7 +131,8 @@ class WriteThrough:
             held = [self.claims.redeem(draft.key, draft.claim) for draft in drafts]
         for place, draft in enumerate(drafts):
             if outcomes[place] is None:  # only L1 can have it
-                outcomes[place] = held[place] and self._generations.stand(draft.stamps)
+                kept = held[place] and to_l1 and draft.policy.l1
+                outcomes[place] = kept and self._generations.stand(draft.stamps)
             if not (outcomes[place] and held[place] and to_l1 and draft.policy.l1):
                 self._l1.remove(draft.key)
             else:

@@ -2,7 +2,8 @@
 
 A ranking is remembered under the index's digest, so it is never served for other content. Before a
 ranking leaves, each of its files is looked at by `stat`: one that differs from what the index
-knows is indexed at once and the question asked again. A file that can't be brought up to date in
+knows is indexed at once and the question asked again; an answer without hits is looked at in the
+same way, over all files. A file that can't be brought up to date in
 time (another process is indexing, or it changes all the time) is left out of the answer.
 """
 
@@ -56,7 +57,8 @@ class OpenProject(msgspec.Struct, frozen=True):
     """A project as searching needs it.
 
     `bring_up` indexes: the given paths, or (None) whatever changed. `is_current` says whether the
-    index was built by the parser and model that run now.
+    index was built by the parser and model that run now; `lags`, whether any file looks other than
+    the index knows it.
     """
 
     name: str
@@ -65,6 +67,7 @@ class OpenProject(msgspec.Struct, frozen=True):
     results: TypedCache[SearchKey, Hits]
     bring_up: Callable[[Sequence[str] | None], Awaitable[object]]
     is_current: Callable[[IndexState], Awaitable[bool]]
+    lags: Callable[[], Awaitable[bool]]
 
 
 class SearchCode:
@@ -94,9 +97,7 @@ class SearchCode:
             except OutdatedKeyError:
                 continue
             left_out = await self._changed(project, answer.value.hits)
-            if not left_out:
-                break
-            if attempt < _ATTEMPTS - 1 and not await self._brought_up(project, left_out):
+            if attempt == _ATTEMPTS - 1 or not await self._moved(project, answer, left_out):
                 break
         else:
             state, answer = await self._ranked(project, question, patient=True)
@@ -170,9 +171,18 @@ class SearchCode:
         known = project.index.stats(paths)
         return [path for path in paths if project.files.stat(path) != known.get(path)]
 
-    async def _brought_up(self, project: OpenProject, paths: Sequence[str]) -> bool:
+    async def _moved(
+        self, project: OpenProject, answer: Answer[Hits], changed: Sequence[str]
+    ) -> bool:
+        """Whether the index was brought up to date, so that the question is worth asking again.
+
+        An answer without a hit shows no file that could be looked at, so all are.
+        """
+        nothing = not answer.value.hits
+        if not (changed or (nothing and await project.lags())):
+            return False
         try:
-            await project.bring_up(paths)
+            await project.bring_up(None if nothing else changed)
         except IndexBusyError:
             return False
         return True

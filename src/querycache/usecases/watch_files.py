@@ -99,8 +99,11 @@ class WatchFiles:
                     task.cancel()
 
     async def _listen(self, files: ProjectFiles, news: asyncio.Queue[frozenset[str]]) -> None:
-        async for batch in self._watcher.watch(files.root, files.accepts):
-            news.put_nowait(batch)
+        while True:  # watching ends with its root, which may come back
+            async for batch in self._watcher.watch(files.root, files.accepts):
+                news.put_nowait(batch)
+            news.put_nowait(frozenset())
+            await self._clock.sleep(_TAKE_OVER_S)
 
     async def _sweep(self, news: asyncio.Queue[frozenset[str]]) -> None:
         while True:

@@ -181,3 +181,16 @@ async def test_every_kind_of_work_goes_through_its_cache(tmp_path: Path) -> None
         await app.list_projects()
         kinds = {row.pattern.split(":")[1] for row in await app.list_keys()}
         assert kinds == {"embedding", "search", "project", "file"}
+
+
+async def test_an_answer_without_hits_looks_at_everything(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    async with app_at(tmp_path / "home") as app:
+        await app.index(str(project))
+        watched = app.indexes.try_lock("sample", "watch")  # so that no search looks by itself
+        assert watched is not None
+        assert (await app.search("zyzzyva", "sample", mode="keyword")).results == ()
+        (project / "new.py").write_text("def zyzzyva():\n    return 1\n")
+        (hit,) = (await app.search("zyzzyva", "sample", mode="keyword")).results
+        assert hit.path == "new.py"
+        watched.release()
