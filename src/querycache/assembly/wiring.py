@@ -163,7 +163,7 @@ class Wiring:
         from querycache.origins.indexes import SqliteIndexes
 
         folder = str(self.home / "projects")
-        weight = 0.5 if self.config.embedder.provider == "local" else 1.0
+        weight = 0.4 if self.config.embedder.provider == "local" else 0.7
         return SqliteIndexes(folder, semantic_weight=weight)
 
     @cached_property
