@@ -44,9 +44,9 @@ _RUNS_CODE = ("exec", "compile", "import", "open", "os.", "subprocess.", "pickle
 
 
 def _audit(event: str, _: tuple[object, ...]) -> None:
-    ours = _watched is not None and threading.get_ident() == _thread
-    if ours and event.startswith(_RUNS_CODE):
-        _watched.append(event)
+    watched = _watched if threading.get_ident() == _thread else None
+    if watched is not None and event.startswith(_RUNS_CODE):
+        watched.append(event)
 
 
 sys.addaudithook(_audit)  # stays until the process ends, and listens only inside `watching`
