@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -49,7 +50,7 @@ class App(Wiring):
     ) -> None:
         """Raises `ConfigError` for settings that this build can't serve."""
         super().__init__(config, door=door, clock=clock)
-        self._handles: dict[str, Index] = {}
+        self._opened: dict[str, OpenProject] = {}
         self._checked: dict[str, float] = {}
         self._housekeeper: asyncio.Task[None] | None = None
         self._due = dict.fromkeys(("l1", "l2"), self.clock.monotonic())
@@ -91,22 +92,29 @@ class App(Wiring):
         `EmbedderError`.
         """
         name = project
-        if name not in self._handles:
+        if name not in self._opened:
             name = await asyncio.to_thread(self.find_project.existing, project, folder)
-        opened = await self._open(name)
-        await self._freshen(opened)
-        searched = await self.search_code(
-            opened, query, limit=limit, mode=mode, language=language, path=path
-        )
+        ask = partial(self._search, query, limit=limit, mode=mode, language=language, path=path)
+        try:
+            searched = await ask(await self._open(name))
+        except ProjectNotFoundError:  # forgotten or moved, and perhaps indexed anew
+            self._let_go(name)
+            searched = await ask(await self._open(name))
         if record:
             self.query_log.record(name, searched.query.strip())
         return searched
 
+    async def _search(
+        self, query: str, project: OpenProject, *, limit: int, mode: Mode, language: str, path: str
+    ) -> Searched:
+        await self._freshen(project)
+        return await self.search_code(
+            project, query, limit=limit, mode=mode, language=language, path=path
+        )
+
     async def forget(self, name: str) -> bool:
         """Drops a project, its index, its entries and its query log; whether there was one."""
-        handle = self._handles.pop(name, None)
-        if handle is not None:
-            handle.close()
+        self._let_go(name)
         existed = await asyncio.to_thread(self.indexes.forget, name)
         await self.invalidate.project(name)
         await asyncio.to_thread(self.query_log.forget, name)
@@ -135,23 +143,25 @@ class App(Wiring):
         )
 
     async def _open(self, name: str) -> OpenProject:
-        for _ in range(2):
-            index = self._handles.get(name)
-            if index is None:
-                index = await asyncio.to_thread(self.indexes.open, name)
-                self._handles[name] = index
-            try:
-                root = index.state().root
-            except ProjectNotFoundError:  # forgotten, and perhaps indexed anew
-                self._handles.pop(name).close()
+        """A project's handle, kept until it is forgotten or moved."""
+        if name not in self._opened:
+            index = await asyncio.to_thread(self.indexes.open, name)
+            if name in self._opened:  # by another task, meanwhile
+                index.close()
             else:
-                return self._opened(name, root, index)
-        raise ProjectNotFoundError(f"project {name!r} was forgotten", remedy="index it again")
+                self._opened[name] = self._project(name, index.state().root, index)
+        return self._opened[name]
 
-    def _opened(self, name: str, root: str, index: Index) -> OpenProject:
+    def _let_go(self, name: str) -> None:
+        project = self._opened.pop(name, None)
+        if project is not None:
+            project.index.close()
+
+    def _project(self, name: str, root: str, index: Index) -> OpenProject:
         policy, files = self.policies[Kind.SEARCH], self.files_of(root)
         return OpenProject(
             name=name,
+            root=root,
             index=index,
             files=files,
             results=search_results(self.core, self.namer, policy, Scope(name)),
@@ -289,9 +299,8 @@ class App(Wiring):
             self._housekeeper = None
         if "core" in made:
             await self.core.flights.close()
-        for handle in self._handles.values():
-            handle.close()
-        self._handles.clear()
+        for name in list(self._opened):
+            self._let_go(name)
         if "parser" in made:
             await self.parser.close()
         if "embedder" in made:

@@ -6,8 +6,9 @@ none has moved. This module is the process's view of the counters: kept coherent
 view, so that an entry which was checked under the present world needs no second look.
 
 A counter is put into the view by whoever comes later, the drain or the fetch: the drain always
-overwrites, a fetch only fills a gap, and a fetch that began before the channel was lost fills
-nothing. So the view never goes back to an older stamp.
+overwrites, a fetch only fills a gap, and a fetch that began before the view was emptied (the
+channel was lost, or the view grew too large) fills nothing. So it never goes back to an older
+stamp. While the channel is down each read begins with an empty view.
 
 What L2 could not be told (it was down) is owed: masked here at once, and paid by `settle`.
 """
@@ -25,6 +26,7 @@ from querycache.values import Stamp
 Stamps = tuple[tuple[str, Stamp], ...]
 
 _KNOWN_LIMIT = 100_000
+_BOUND_LIMIT = 10_000
 
 
 class Generations:
@@ -66,12 +68,11 @@ class Generations:
             if self._backplane.epoch[0] == self.seen:
                 return True
             changes = self._backplane.drain()
-            if changes.lost:
-                self._losses += 1
-                self._known.clear()
-                self._known.update((tag, _nowhere()) for tag in self.owed_tags)
-            self._newest(changes.tags)
-            if changes.lost or changes.tags:
+            if changes.lost or changes.bypass or len(self._known) > _KNOWN_LIMIT:
+                self._forget()
+            # What is owed stays masked: L2 has not heard of it yet.
+            self._newest({t: at for t, at in changes.tags.items() if t not in self.owed_tags})
+            if changes.tags:
                 self._moved()
             if changes.lost or changes.tags or changes.keys:
                 self._on_change(changes)
@@ -87,9 +88,11 @@ class Generations:
         world = self.world
         stamps = tuple((tag, self._known[tag]) for tag in tags if tag in self._known)
         if len(stamps) < len(tags):
-            raise TierError("the invalidation channel was lost while counters were read")
+            raise TierError("the view of the counters was emptied while they were read")
         with self._lock:
             if world == self.world:
+                if len(self._bound) >= _BOUND_LIMIT:
+                    self._bound.clear()
                 self._bound[tags] = stamps
         return stamps
 
@@ -100,8 +103,7 @@ class Generations:
             return
         if len(self._known) > _KNOWN_LIMIT:
             with self._lock:
-                self._known.clear()
-                self._moved()
+                self._forget()
             missing = list(tags)
         losses = self._losses
         found = await self._l2.stamps(missing)
@@ -132,20 +134,24 @@ class Generations:
     async def bump(self, tags: Sequence[str]) -> bool:
         """Moves counters; from its return on nothing that depends on them is served here.
 
-        False where L2 could not be told: then they are masked here, and owed.
+        False where L2 could not be told: then they are masked here, and owed. So they are where
+        the caller was cancelled, and L2 may have been told or not.
         """
+        stamps: Mapping[str, Stamp] = {}
         try:
             stamps = await self._l2.bump(tags)
-            told = True
         except TierError:
-            stamps = {tag: _nowhere() for tag in tags}
-            self.owed_tags.update(tags)
-            told = False
-        with self._lock:
-            self._newest(stamps)
-            self._moved()
-        self._on_change(Changes(tags=stamps))
-        return told
+            return False
+        else:
+            return True
+        finally:
+            if not stamps:
+                stamps = {tag: _nowhere() for tag in tags}
+                self.owed_tags.update(tags)
+            with self._lock:
+                self._newest(stamps)
+                self._moved()
+            self._on_change(Changes(tags=stamps))
 
     async def settle(self) -> bool:
         """Pays what is owed, if L2 is back; True when nothing is owed any more."""
@@ -171,6 +177,13 @@ class Generations:
             known = self._known.get(tag)
             if known is None or known.epoch != stamp.epoch or known.number < stamp.number:
                 self._known[tag] = stamp
+
+    def _forget(self) -> None:
+        """Empties the view, but for the masks of what is owed."""
+        self._losses += 1
+        self._known.clear()
+        self._known.update((tag, _nowhere()) for tag in self.owed_tags)
+        self._moved()
 
     def _moved(self) -> None:
         self.world += 1

@@ -15,7 +15,7 @@ from querycache.cache.reading import Looked, Reader
 from querycache.cache.writing import Draft, WriteThrough
 from querycache.errors import OutdatedKeyError, TierError, UnsupportedValueError
 from querycache.events import Hit, Loaded, LoadFailed, Missed, MissReason, NotStored
-from querycache.ports.codec import Body
+from querycache.ports.codec import Body, Shape
 from querycache.ports.tiers import Entry, Tally
 
 V = TypeVar("V")
@@ -34,6 +34,7 @@ class Answer(msgspec.Struct, Generic[V], frozen=True):
         stale: Past its fresh life.
         reason: Why it was no hit, where it was none.
         saved_s: Seconds that the load of a hit took once, and now did not.
+        body: The encoded value, where who shares the load must not share `value`.
     """
 
     value: V
@@ -43,6 +44,7 @@ class Answer(msgspec.Struct, Generic[V], frozen=True):
     stale: bool = False
     reason: MissReason | Literal[""] = ""
     saved_s: float = 0.0
+    body: Body | None = None
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class Loading:
         stamps = await self.take(want.tags)
         looked = await self._look(want)
         if looked.entry is not None and not (reload and self._due(looked.entry)):
-            return self.found(looked, want.tally)
+            return self.found(want.key, looked, want.tally)
         if not want.policy.lease or looked.guard is None:
             return await self._load(want, stamps, looked)
         policy = want.policy
@@ -95,7 +97,7 @@ class Loading:
             stamps = await self.take(want.tags)
             again = await self._look(want)
             if again.entry is not None and not self._due(again.entry):
-                return self.found(again, want.tally)
+                return self.found(want.key, again, want.tally)
             return await self._load(want, stamps, again)
 
     async def run_many(
@@ -116,7 +118,7 @@ class Loading:
             looks = await self._reader.look(keys, policy, tally, fill=False)
             missing = {k: look for k, look in zip(keys, looks, strict=True) if look.entry is None}
             answers = {
-                key: self.found(look, tally)
+                key: self.found(key, look, tally)
                 for key, look in zip(keys, looks, strict=True)
                 if look.entry is not None
             }
@@ -126,26 +128,41 @@ class Loading:
             for key, value in values.items():
                 answers[key] = Answer(value, found=True, reason=missing[key].reason)
                 want = Wanted(key, policy, tally, _none, tags, None)
-                made = self._draft(want, value, stamps, missing[key].guard, claims[key])
+                body = self._encoded(want, value)
+                made = self._draft(want, value, body, stamps, missing[key].guard, claims[key])
                 if made is not None:
                     drafts.append(
                         msgspec.structs.replace(made, started=started, born=born, load_s=took)
                     )
-        finally:
-            for key in claims.keys() - {draft.key for draft in drafts}:
-                self._writer.claims.redeem(key, claims[key])
+        except BaseException:
+            for key, claim in claims.items():
+                self._writer.claims.redeem(key, claim)
+            raise
+        for key in claims.keys() - {draft.key for draft in drafts}:
+            self._writer.claims.redeem(key, claims[key])
         await self._writer.store(drafts, tally, to_l1=to_l1)
         return answers
 
     def draft(self, want: Wanted, value: object, stamps: Stamps, body: Body) -> Draft:
         """A caller's own write, claimed: unguarded, born now."""
-        return self._drafted(want, value, body, stamps, self._writer.claims.claim(want.key))
+        made = self._drafted(want, value, body, stamps)  # before the claim: it may raise
+        return msgspec.structs.replace(made, claim=self._writer.claims.claim(want.key))
 
-    def found(self, looked: Looked, tally: Tally) -> Answer[object]:
-        """The answer for what L2 holds, counted."""
+    def for_another(self, answer: Answer[object], shape: Shape) -> Answer[object]:
+        """The answer for one who shares the load: its value can't be changed by the others."""
+        body = answer.body
+        if body is None:
+            return answer
+        share, decode = self._codec.share, self._codec.decode
+        value = share(answer.value, body) if body.shareable else decode(body, shape)
+        return msgspec.structs.replace(answer, value=value)
+
+    def found(self, key: str, looked: Looked, tally: Tally) -> Answer[object]:
+        """The answer for what L2 holds under `key`, counted."""
         entry = looked.entry
         if entry is None:
             tally.misses += 1
+            self._observer.emit(Missed(key, looked.reason))
             return Answer(None, found=False, reason=looked.reason)
         now = self._clock.monotonic()
         stale = now >= entry.fresh_until
@@ -160,6 +177,7 @@ class Loading:
             age_s=max(0.0, now - entry.born),
             stale=stale,
             saved_s=entry.load_s,
+            body=entry.value if isinstance(entry.value, Body) else None,
         )
 
     async def _look(self, want: Wanted) -> Looked:
@@ -181,14 +199,15 @@ class Loading:
             value = await self._call(want, looked)
             took = self._clock.monotonic() - started
             self._observer.emit(Loaded(want.key, took))
-            draft = self._draft(want, value, stamps, looked.guard, claim)
+            body = self._encoded(want, value)
+            draft = self._draft(want, value, body, stamps, looked.guard, claim)
         finally:
             if draft is None:
                 self._writer.claims.redeem(want.key, claim)
         if draft is not None:
             draft = msgspec.structs.replace(draft, started=started, born=born, load_s=took)
             await self._writer.store([draft], want.tally)
-        return Answer(value, found=True, reason=looked.reason)
+        return Answer(value, found=True, reason=looked.reason, body=body)
 
     async def _call(self, want: Wanted, looked: Looked) -> object:
         try:
@@ -218,28 +237,30 @@ class Loading:
             self._observer.emit(LoadFailed("", _brief(error), served_stale=False))
             raise
 
-    def _draft(
+    def _encoded(self, want: Wanted, value: object) -> Body | None:
+        """A loaded value's body; None where it has none."""
+        try:
+            return self._codec.encode(value, want.policy.shape)
+        except UnsupportedValueError:
+            self._observer.emit(NotStored(want.key, "unsupported"))
+            return None
+
+    def _draft(  # noqa: PLR0913 -- all that a load is stored under
         self,
         want: Wanted,
         value: object,
+        body: Body | None,
         stamps: Stamps | None,
         guard: int | None,
         claim: object,
     ) -> Draft | None:
         """A loaded value on its way into the tiers; None where it can't be kept."""
-        if stamps is None:
+        if stamps is None or body is None:
             return None
-        try:
-            body = self._codec.encode(value, want.policy.shape)
-        except UnsupportedValueError:
-            self._observer.emit(NotStored(want.key, "unsupported"))
-            return None
-        made = self._drafted(want, value, body, stamps, claim)
-        return msgspec.structs.replace(made, guard=guard, reach_l2=guard is not None)
+        made = self._drafted(want, value, body, stamps)
+        return msgspec.structs.replace(made, claim=claim, guard=guard, reach_l2=guard is not None)
 
-    def _drafted(
-        self, want: Wanted, value: object, body: Body, stamps: Stamps, claim: object
-    ) -> Draft:
+    def _drafted(self, want: Wanted, value: object, body: Body, stamps: Stamps) -> Draft:
         fresh, usable = want.policy.lives(want.ttl, self._draw())
         return Draft(
             key=want.key,
@@ -248,7 +269,7 @@ class Loading:
             policy=want.policy,
             stamps=stamps,
             guard=None,
-            claim=claim,
+            claim=None,
             started=self._clock.monotonic(),
             born=self._clock.wall(),
             load_s=0.0,

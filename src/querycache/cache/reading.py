@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -20,13 +21,14 @@ from querycache.ports.tiers import Entry, Read, Tally
 class Looked(msgspec.Struct, frozen=True):
     """What a look into L2 gave: an entry that may be served (fresh or stale) with its decoded
     value, or the reason why not; and the guard under which a load that follows may be stored.
+    `fits`: small enough for L1.
     """
 
     entry: Entry | None
     value: object
     reason: MissReason
     guard: int | None
-    down: bool = False
+    fits: bool = False
 
 
 class Reader:
@@ -58,14 +60,16 @@ class Reader:
         except TierError as error:
             tally.errors += 1
             self._observer.emit(TierFailed(keys[0], self._l2.name, "read", str(error)))
-            looked = [Looked(None, None, "l2_down", None, down=True)] * len(keys)
-        finally:
-            held = [
-                self._claims.redeem(key, claim) for key, claim in zip(keys, claims, strict=True)
-            ]
-        for found, mine in zip(looked, held, strict=True):
-            if mine and found.entry is not None and found.entry.weight <= policy.max_l1_bytes:
-                self._l1.put(found.entry)
+            looked = [Looked(None, None, "l2_down", None)] * len(keys)
+        except BaseException:
+            for key, claim in zip(keys, claims, strict=True):
+                self._claims.redeem(key, claim)
+            raise
+        for key, claim, found in zip(keys, claims, looked, strict=True):
+            if found.entry is not None and found.fits:
+                self._claims.land(key, claim, partial(self._l1.put, found.entry))
+            else:
+                self._claims.redeem(key, claim)
         return looked
 
     async def _read(self, keys: Sequence[str], policy: Policy, tally: Tally) -> list[Looked]:
@@ -73,8 +77,14 @@ class Reader:
         opened = [
             self._open(key, read, policy, tally) for key, read in zip(keys, reads, strict=True)
         ]
-        tags = {tag for record in opened if isinstance(record, Record) for tag, _ in record.tags}
-        await self._generations.learn(list(tags))
+        doubtful = {
+            tag
+            for record in opened
+            if isinstance(record, Record) and not self._generations.stand(record.tags)
+            for tag, _ in record.tags
+        }
+        if doubtful:  # a counter has moved, or is not known yet
+            await self._generations.learn(list(doubtful))
         return [
             self._judge(record, read, policy, tally) if isinstance(record, Record) else record
             for record, read in zip(opened, reads, strict=True)
@@ -119,7 +129,8 @@ class Reader:
             tally=tally,
             weight=self._weigh(record.key, len(record.body.data)),
         )
-        return Looked(entry, value, "absent", read.guard)
+        fits = len(record.body.data) <= policy.max_l1_bytes
+        return Looked(entry, value, "absent", read.guard, fits)
 
     def _unreadable(self, key: str, read: Read, tally: Tally, error: UnreadableError) -> Looked:
         tally.errors += 1

@@ -165,7 +165,9 @@ class SingleFlight(Generic[T]):
             if parent is not None:
                 parent.waits_for.discard(flight)
             if not flight.waiters and not flight.finish_behind and not flight.task.done():
-                self.retire(flight.key)
+                table = self._table()
+                if table.get(flight.key) is flight:
+                    del table[flight.key]
                 flight.task.cancel()
 
     async def _race(self, flight: Flight[T], timeout: float) -> T:  # noqa: ASYNC109 -- our clock

@@ -13,7 +13,8 @@ open are events and misses; a broken loader is the caller's error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from querycache.cache.decide import Verdict, decide
 from querycache.cache.examining import Examiner
@@ -99,7 +100,7 @@ class TwoTier:
             return self._served(entry, policy)
         tally = self.tallies[policy.kind]
         (looked,) = await self._reader.look([key], policy, tally)
-        return self._loading.found(looked, tally)
+        return self._loading.found(key, looked, tally)
 
     async def get_many(self, keys: Sequence[str], policy: Policy) -> dict[str, Answer[object]]:
         """The same for many keys, L2 asked once; holds what was found."""
@@ -107,7 +108,10 @@ class TwoTier:
         if missing:
             tally = self.tallies[policy.kind]
             looks = await self._reader.look(missing, policy, tally)
-            answers = (self._loading.found(looked, tally) for looked in looks)
+            answers = (
+                self._loading.found(key, looked, tally)
+                for key, looked in zip(missing, looks, strict=True)
+            )
             found.update(
                 (key, answer) for key, answer in zip(missing, answers, strict=True) if answer.found
             )
@@ -133,9 +137,7 @@ class TwoTier:
         want = Wanted(key, policy, self.tallies[policy.kind], load, tags, ttl)
         entry = self._unsettled(key)
         if entry is None:
-            answer = await self.flights.run(
-                key, lambda: self._loading.run(want), tags, policy.hard_timeout
-            )
+            answer = await self._fly(want, self._loading.run, policy.hard_timeout)
             if answer.stale:  # L2 had a stale one, which L1 has now
                 self._reload_behind(want)
             return answer
@@ -188,6 +190,7 @@ class TwoTier:
         self.generations.catch_up()
         stamps = await self._loading.take(tags)
         if stamps is None:
+            await self.remove(list(values))
             return [False] * len(values)
         tally = self.tallies[policy.kind]
         wants = [Wanted(key, policy, tally, _nothing, tags, ttl) for key in values]
@@ -212,8 +215,12 @@ class TwoTier:
         except TierError as error:
             self.generations.owed_keys.update(keys)
             self._observer.emit(TierFailed(keys[0], self.l2.name, "remove", str(error)))
-        for key in keys:  # what came back in between
-            self._forget(key)
+        except asyncio.CancelledError:  # L2 may have heard of it, or not
+            self.generations.owed_keys.update(keys)
+            raise
+        finally:
+            for key in keys:  # what came back in between
+                self._forget(key)
         return held
 
     async def invalidate(self, tags: Sequence[str]) -> bool:
@@ -278,15 +285,30 @@ class TwoTier:
     async def _softly(self, entry: Entry, want: Wanted, patience: float) -> Answer[object]:
         """Waits a little for a reload; serves the stale entry where it takes longer or fails."""
         try:
-            return await self.flights.run(
-                want.key, lambda: self._reload(want), want.tags, patience
-            )
+            return await self._fly(want, self._reload, patience)
         except LoadTimeoutError:
             return self._served(entry, want.policy)
         except Exception as error:
             if isinstance(error, _NEVER_MASKED) or self._now() >= entry.expires:
                 raise
             return self._served(entry, want.policy)
+
+    async def _fly(
+        self,
+        want: Wanted,
+        work: Callable[[Wanted], Coroutine[None, None, Answer[object]]],
+        timeout: float | None,  # noqa: ASYNC109 -- passed on
+    ) -> Answer[object]:
+        """The answer of the flight for a key; who joins one gets a value of its own."""
+        began = False
+
+        def begin() -> Coroutine[None, None, Answer[object]]:
+            nonlocal began
+            began = True
+            return work(want)
+
+        answer = await self.flights.run(want.key, begin, want.tags, timeout)
+        return answer if began else self._loading.for_another(answer, want.policy.shape)
 
     def _reload_behind(self, want: Wanted) -> None:
         self._refresh.behind(want.key, lambda: self._reload(want), want.tags)
@@ -312,8 +334,8 @@ class TwoTier:
     def _changed(self, changes: Changes) -> None:
         if changes.lost:
             self._rebind()
-            self.l1.clear()
             self.writer.claims.void_all()
+            self.l1.clear()
             self.flights.retire_all()
             self._observer.emit(
                 ChannelLost("", "the invalidation log was cut, or the store reset")

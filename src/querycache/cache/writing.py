@@ -7,7 +7,7 @@ nothing. Two overlapping writers of one key void each other: L1 stays empty, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 import msgspec
@@ -55,24 +55,42 @@ class Claims:
 
     def redeem(self, key: str, token: object | None) -> bool:
         """Ends a claim; whether it still held."""
-        if token is None:
-            return False
         with self._lock:
-            slot = self._slots[key]
-            slot.holders -= 1
-            if not slot.holders:
-                del self._slots[key]
-            return slot.token is token
+            return self._end(key, token)
+
+    def land(self, key: str, token: object | None, put: Callable[[], object]) -> bool:
+        """Ends a claim; whether it still held, and then `put` was called. A `void` comes before
+        both or after both, so that who voids and then removes leaves nothing.
+        """
+        with self._lock:
+            held = self._end(key, token)
+            if held:
+                put()
+            return held
+
+    def holds(self, key: str, token: object) -> bool:
+        slot = self._slots.get(key)
+        return slot is not None and slot.token is token
 
     def void(self, key: str) -> None:
-        slot = self._slots.get(key)
-        if slot is not None:
-            slot.token = None
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is not None:
+                slot.token = None
 
     def void_all(self) -> None:
         with self._lock:
             for slot in self._slots.values():
                 slot.token = None
+
+    def _end(self, key: str, token: object | None) -> bool:
+        if token is None:
+            return False
+        slot = self._slots[key]
+        slot.holders -= 1
+        if not slot.holders:
+            del self._slots[key]
+        return slot.token is token
 
 
 class _Slot:
@@ -124,28 +142,59 @@ class WriteThrough:
     ) -> list[bool]:
         """Whether each is remembered; False where the world moved during its load. Ends claims."""
         world = self._generations.world
-        outcomes: list[bool | None] = [False] * len(drafts)
         try:
             outcomes = await self._to_l2(drafts, tally)
-        finally:
-            held = [self.claims.redeem(draft.key, draft.claim) for draft in drafts]
-        for place, draft in enumerate(drafts):
-            if outcomes[place] is None:  # only L1 can have it
-                kept = held[place] and to_l1 and draft.policy.l1
-                outcomes[place] = kept and self._generations.stand(draft.stamps)
-            if not (outcomes[place] and held[place] and to_l1 and draft.policy.l1):
-                self._l1.remove(draft.key)
-            else:
-                self.fill(draft, tally, world)
-        done = [bool(outcome) for outcome in outcomes]
+        except BaseException:
+            for draft in drafts:
+                self._give_up(draft)
+            raise
+        done: list[bool] = []
+        for draft, outcome in zip(drafts, outcomes, strict=True):
+            alone = outcome is None  # only L1 can have it
+            wanted = to_l1 and draft.policy.l1 and outcome is not False
+            if wanted and alone:
+                wanted = self._generations.stand(draft.stamps)
+            kept = self._to_l1(draft, tally, world, wanted=wanted)
+            done.append(kept if alone else bool(outcome))
         tally.sets += sum(done)
         return done
 
-    def fill(self, draft: Draft, tally: Tally, world: int) -> Entry | None:
-        """Puts a draft into L1 with what is left of its lives; the entry, or None if too big."""
+    def _give_up(self, draft: Draft) -> None:
+        """Ends the claim of a draft whose write was cancelled: L2 may have it, or have it soon. A
+        caller's own write is owed then, since the old value is no longer true.
+        """
+        self.claims.redeem(draft.key, draft.claim)
+        self._l1.remove(draft.key)
+        told = draft.policy.l2 and draft.reach_l2 and not draft.policy.immutable
+        if told and draft.guard is None:
+            self._generations.owed_keys.add(draft.key)
+
+    def _to_l1(self, draft: Draft, tally: Tally, world: int, *, wanted: bool) -> bool:
+        """Ends a draft's claim; puts it into L1 if it is `wanted` there, and else nothing stays
+        under its name. Whether it is there.
+        """
+        kept = False
+
+        def put() -> None:
+            nonlocal kept
+            kept = self._l1.put(self._entry(draft, tally, world))
+
+        fits = len(draft.body.data) <= draft.policy.max_l1_bytes
+        if wanted and fits:
+            held = self.claims.land(draft.key, draft.claim, put)
+        else:
+            held = self.claims.redeem(draft.key, draft.claim)
+        if not kept:
+            self._l1.remove(draft.key)
+            if wanted and held:
+                self._observer.emit(NotStored(draft.key, "too_big"))
+        return kept
+
+    def _entry(self, draft: Draft, tally: Tally, world: int) -> Entry:
+        """A draft as L1 holds it, with what is left of its lives."""
         body, now = draft.body, self._clock.monotonic()
         age = now - draft.started
-        entry = entry_for(
+        return entry_for(
             draft.key,
             self._codec.share(draft.value, body) if body.shareable else body,
             policy=draft.policy,
@@ -159,11 +208,6 @@ class WriteThrough:
             tally=tally,
             weight=self._weigh(draft.key, len(body.data)),
         )
-        if len(body.data) <= draft.policy.max_l1_bytes and self._l1.put(entry):
-            return entry
-        self._l1.remove(draft.key)
-        self._observer.emit(NotStored(draft.key, "too_big"))
-        return None
 
     async def _to_l2(self, drafts: Sequence[Draft], tally: Tally) -> list[bool | None]:
         """For each: True stored, False refused (too big, or the world moved), None not for L2."""
@@ -184,7 +228,8 @@ class WriteThrough:
         for place, done in zip(writes, stored, strict=True):
             outcomes[place] = done
             if done:
-                self._generations.owed_keys.discard(drafts[place].key)
+                if self.claims.holds(drafts[place].key, drafts[place].claim):
+                    self._generations.owed_keys.discard(drafts[place].key)
                 self._told(drafts[place])
             else:
                 self._refused(drafts[place], "invalidated_meanwhile")

@@ -266,11 +266,17 @@ def _read_hit(session: Session, found: Found, file: FileName) -> Hit:
 
 def read_stats(session: Session, paths: Iterable[str]) -> tuple[FileStat, ...]:
     """Of those that are there, in the order of first appearance."""
-    stats: list[FileStat] = []
-    for path in dict.fromkeys(paths):
-        rows = session.rows("SELECT size, mtime_ns, inode FROM file WHERE path = ?", (pack(path),))
-        stats += [FileStat(path, size, mtime, _unsigned(inode)) for size, mtime, inode in rows]
-    return tuple(stats)
+    wanted = {pack(path): path for path in paths}
+    marks = ",".join("?" * len(wanted))
+    rows = session.rows(
+        f"SELECT path, size, mtime_ns, inode FROM file WHERE path IN ({marks})",  # noqa: S608 -- marks
+        tuple(wanted),
+    )
+    found = {
+        path: FileStat(wanted[path], size, mtime, _unsigned(inode))
+        for path, size, mtime, inode in rows
+    }
+    return tuple(found[path] for path in wanted if path in found)
 
 
 def content_term(path: bytes, content_hash: str) -> int:

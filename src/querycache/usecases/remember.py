@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
 from inspect import isawaitable
 
 import msgspec
@@ -61,13 +60,13 @@ class Remember:
         self._namer = namer
         self._policies = policies
         self._batch_size = batch_size
-        self._name = lru_cache(maxsize=_NAMES_KEPT)(namer.raw)
+        self._names: dict[str, str] = {}
         self._hit = core.hit
         self.deletes = 0
 
     async def get(self, key: str) -> object:
         """The value, or None where there is none (or None was remembered: see `exists`)."""
-        entry = self._hit(self._name(key))
+        entry = self._hit(self._names.get(key, ""))
         if entry is None:
             return (await self.find(key)).value
         return self._core.value(entry) if entry.packed else entry.value
@@ -141,7 +140,7 @@ class Remember:
         """The value; where there is none, what `loader()` gives (awaited if it is awaitable), once
         for all who ask meanwhile, in all processes.
         """
-        entry = self._hit(self._name(key))
+        entry = self._hit(self._names.get(key, ""))
         if entry is not None:
             return self._core.value(entry) if entry.packed else entry.value
 
@@ -170,6 +169,15 @@ class Remember:
             error_count=sum(tally.errors for tally in tallies),
             last_reset=since,
         )
+
+    def _name(self, key: str) -> str:
+        """The entry's name, remembered: making it costs more than an L1 hit."""
+        name = self._names.get(key)
+        if name is None:
+            if len(self._names) >= _NAMES_KEPT:
+                self._names.clear()
+            name = self._names[key] = self._namer.raw(key)
+        return name
 
     def _policy(self, name: str) -> Policy:
         return self._policies[self._namer.kind_of(name)]

@@ -19,7 +19,12 @@ from querycache.cache.catalogue.search_results import Hits, SearchKey
 from querycache.cache.loading import Answer
 from querycache.cache.typed import TypedCache
 from querycache.clock import Clock
-from querycache.errors import IndexBusyError, OutdatedKeyError, UsageError
+from querycache.errors import (
+    IndexBusyError,
+    OutdatedKeyError,
+    ProjectNotFoundError,
+    UsageError,
+)
 from querycache.ports.origins import Hit, Index, IndexState, Mode, ProjectFiles, Question
 
 _ATTEMPTS = 4
@@ -62,6 +67,7 @@ class OpenProject(msgspec.Struct, frozen=True):
     """
 
     name: str
+    root: str
     index: Index
     files: ProjectFiles
     results: TypedCache[SearchKey, Hits]
@@ -131,6 +137,8 @@ class SearchCode:
         kept.
         """
         state = project.index.state()
+        if state.root != project.root:
+            raise ProjectNotFoundError(f"{project.name!r} is now the name of {state.root}")
         key = SearchKey(
             state.digest,
             question.text,

@@ -194,3 +194,19 @@ async def test_an_answer_without_hits_looks_at_everything(tmp_path: Path) -> Non
         (hit,) = (await app.search("zyzzyva", "sample", mode="keyword")).results
         assert hit.path == "new.py"
         watched.release()
+
+
+async def test_a_name_that_another_process_gave_to_another_root(tmp_path: Path) -> None:
+    first = make_project(tmp_path / "a" / "sample")
+    second = make_project(tmp_path / "b" / "sample", {"only.py": "def greet():\n    return 1\n"})
+    async with app_at(tmp_path / "home") as one, app_at(tmp_path / "home") as two:
+        await one.index(str(first))
+        assert len((await two.search("greet", "sample")).results) > 1
+        await one.forget("sample")
+        with pytest.raises(ProjectNotFoundError):
+            await two.search("greet", "sample")
+        await one.index(str(second))
+        answer = await two.search("greet", "sample")
+        assert [hit.path for hit in answer.results] == ["only.py"]
+        (second / "only.py").write_text("def greet():\n    return 22\n")
+        assert "22" in (await two.search("greet", "sample")).results[0].text
