@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test soak lint format bench lock
+.PHONY: help install demo serve test soak lint format bench docs lock
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -16,7 +16,7 @@ install: $(VENV)/.base ## .venv from the pinned requirements, with querycache in
 demo: install ## index PROJECT (default: this repository), ask, and show what the cache saved
 	@$(BIN)/querycache demo "$(PROJECT)"
 
-serve: install ## HTTP, dashboard and MCP for PROJECT on port 8000
+serve: install ## HTTP and MCP for PROJECT on port 8000
 	@$(BIN)/querycache serve "$(PROJECT)"
 
 test: $(VENV)/.dev ## the whole suite but the soak
@@ -37,6 +37,9 @@ format: $(VENV)/.dev ## put the sources into shape
 
 bench: $(VENV)/.bench ## measure, on this machine, against peers
 	$(BIN)/python bench/report.py
+
+docs: install ## docs/reference, from the code
+	$(BIN)/python docs/generate.py
 
 lock: ## pin requirements/*.txt anew (wants uv)
 	requirements/lock.sh
