@@ -35,8 +35,8 @@ format: $(VENV)/.dev ## put the sources into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench ## measure, on this machine, against peers
-	$(BIN)/python bench/report.py
+bench: $(VENV)/.bench ## measure, on this machine, against peers (TRACES: a folder of recorded ones)
+	$(BIN)/python bench/report.py $(if $(TRACES),--traces "$(TRACES)")
 
 docs: install ## docs/reference, from the code
 	$(BIN)/python docs/generate.py

@@ -101,13 +101,14 @@ async def sent_texts(options: kit.Options) -> list[kit.Row]:
     count = QUICK_GIT_FILES if options.quick else GIT_FILES
     root, home = Path.cwd() / "repository", Path.cwd() / "home11"
     kit.copy_project(kit.sources(count), root)
-    files = sorted(root.rglob("*.py"))
     git(root, "init", "-q", "-b", "main")
     git(root, "add", ".")
     git(root, "commit", "-qm", "main")
     git(root, "checkout", "-qb", "other")
-    changed = files[:: len(files) // (len(files) // 20)]
     async with kit.app_at(home) as app:
+        listed = app.files_of(str(root)).list()  # without the few that are generated
+        files = [root / stat.path for stat in listed.files]
+        changed = files[:: len(files) // (len(files) // 20)]
         counting = Counting()
         app.embedder = counting
         before = await texts_of(app, root, files)

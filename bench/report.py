@@ -28,7 +28,7 @@ from kit import Row, say, verdict
 from querycache.config.tiers import L1
 
 HERE = Path(__file__).resolve().parent
-TRACES = (HERE.parent / "traces", HERE.parent.parent / "shared" / "traces")
+TRACES = (HERE.parent / "traces", HERE.parent.parent / "traces")
 PEERS = ("cashews", "aiocache", "diskcache", "mcp", "numpy", "msgspec", "redis")
 BUSY = 0.5  # load for each core
 

@@ -75,6 +75,11 @@ class Namer:
             return f"{self.prefix}:{kind}:{scope.segment}:={digest(scope.principal, key)}"
         return name
 
+    def full(self, key: str) -> str:
+        """A full name as it is; of a caller's own key, its name."""
+        is_name = key.startswith(f"{self.prefix}:") and key.count(":") >= _COLONS
+        return key if is_name else self.raw(key)
+
     def kind_of(self, name: str) -> Kind:
         """The kind that a name says; `other` where it says none."""
         segment = name[len(self.prefix) + 1 :].partition(":")[0]
@@ -89,4 +94,5 @@ class Namer:
         return ":".join((self.prefix, "meta", *map(encode, segments)))
 
 
+_COLONS = 3  # in a name, at least
 _KINDS = frozenset(Kind) - {Kind.OTHER}

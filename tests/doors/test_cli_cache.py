@@ -127,6 +127,10 @@ def test_keys_of_an_empty_cache(cli: Cli):
     assert "no entries" in cli("keys", "--sizes").out
 
 
+def test_an_empty_key_is_refused(cli: Cli):
+    assert (cli("explain", "").status, cli("explain", "").out) == (2, "")
+
+
 def test_explain_tells_where_an_entry_is_and_what_happened_to_it(cli: Cli):
     app = App(load_config().config, door="serve")
 

@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 from querycache.doors.cli.demo import Asked, Place, Shown
 from querycache.doors.cli.options import examples
 from querycache.doors.cli.progress import counting, indexing
+from querycache.doors.cli.render import type_table
 from querycache.doors.cli.render_demo import demonstration
 from querycache.doors.cli.render_search import searched
 from querycache.doors.cli.stats import Stats
@@ -15,6 +16,7 @@ from querycache.observe.registry import Published
 from querycache.ports.origins import Hit
 from querycache.testing import FakeClock
 from querycache.usecases.index_project import Indexed, Progress
+from querycache.usecases.list_keys import Pattern
 from querycache.usecases.search_code import CacheInfo, Searched
 from querycache.usecases.show_status import Health, KindCounts, Snapshot, TierStats
 
@@ -65,6 +67,27 @@ def test_long_lines_are_cut():
     shown = searched(found("x" * 5000), coloured=False).plain
     assert max(map(len, shown.splitlines())) < 130
     assert "…" in shown
+
+
+def test_lines_fit_the_terminal():
+    shown = searched(found("x" * 5000), coloured=False, columns=60).plain
+    assert max(len(line) for line in shown.splitlines() if "│" in line) == 60
+
+
+def test_what_each_kind_holds_adds_up():
+    made = printed(
+        type_table(
+            [
+                Pattern("codebase_rag:embedding:_:*", 2, 3 << 20),
+                Pattern("codebase_rag:search:shop:*", 1, 1 << 19),
+                Pattern("codebase_rag:search:site:*", 1, 1 << 19),
+            ]
+        )
+    )
+    rows = [line.split() for line in made.splitlines()]
+    assert rows[0] == ["Memory", "usage", "by", "type:"]
+    assert rows[2:] == [["embedding", "3.0", "MB", "75.0%"], ["search", "1.0", "MB", "25.0%"]]
+    assert "-" in printed(type_table([Pattern("codebase_rag:other:_:*", 1, 0)]))
 
 
 def test_search_results_hold_nothing_raw():

@@ -51,6 +51,14 @@ def test_a_json_answer_is_harmless_and_equal(capsys: pytest.CaptureFixture[str])
             r"error: ValueError: odd\nthing (querycache --debug shows where)",
         ),
         (ExceptionGroup("tasks", [UsageError("inside")]), 2, "error: inside"),
+        (
+            PermissionError(13, "Permission denied", "/kept/l2"),
+            1,
+            (
+                "error: /kept/l2: Permission denied; QUERYCACHE_HOME says where data is kept"
+                " (querycache --debug shows where it failed)"
+            ),
+        ),
     ],
 )
 def test_an_error_is_told_in_one_line(
@@ -71,6 +79,8 @@ def test_spans(seconds: float, told: str):
     assert span(seconds) == told
 
 
-@pytest.mark.parametrize(("count", "told"), [(12, "12 B"), (2048, "2.0 KB"), (3 << 20, "3.0 MB")])
+@pytest.mark.parametrize(
+    ("count", "told"), [(12, "12 B"), (2048, "2.0 KB"), (3 << 20, "3.0 MB"), (2 << 30, "2.0 GB")]
+)
 def test_sizes(count: int, told: str):
     assert size(count) == told

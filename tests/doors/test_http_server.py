@@ -20,7 +20,7 @@ from tests.doors.http_kit import Peer, config_in, sample
 from querycache.assembly.app import App
 from querycache.doors.http_api.app import serve
 from querycache.doors.http_api.connection import listen
-from querycache.errors import UsageError
+from querycache.errors import NotAvailableError, UsageError
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,7 +50,8 @@ class Started(NamedTuple):
 async def test_a_taken_port_is_told(tmp_path: Path):
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=f"127.0.0.1:{port}: Address already in use") as told:
+        taken_error = f"127.0.0.1:{port}: Address already in use"
+        with pytest.raises(NotAvailableError, match=taken_error) as told:
             await serve(App(config_in(tmp_path)), [], port=port)
     assert "--port" in told.value.remedy
 
@@ -70,8 +71,9 @@ async def test_a_root_that_is_no_folder_is_told(tmp_path: Path):
 
 
 async def test_an_address_that_is_none_is_told(tmp_path: Path):
-    with pytest.raises(UsageError, match="can't listen"):
+    with pytest.raises(UsageError, match="can't listen") as told:
         await serve(App(config_in(tmp_path)), [], host="256.0.0.1", port=0)
+    assert "--host" in told.value.remedy
 
 
 @asynccontextmanager

@@ -202,6 +202,29 @@ async def test_it_does_not_outlive_who_started_it(tmp_path: Path):
         os.close(writing)
 
 
+async def test_at_a_terminal_ctrl_c_ends_it(tmp_path: Path):
+    ours, its = os.openpty()
+    started = parameters(tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        started.command,
+        *started.args,
+        env={**os.environ, **(started.env or {})},  # noqa: TID251 -- handed on
+        stdin=its,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        os.write(ours, b'{"jsonrpc":"2.0","id":7,"method":"ping"}\n')
+        assert process.stdout is not None
+        answer = msgspec.json.decode(await process.stdout.readline())
+        assert answer == {"jsonrpc": "2.0", "id": 7, "result": {}}
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0  # and nobody typed a line
+    finally:
+        os.close(ours)
+        os.close(its)
+
+
 async def test_a_root_that_is_no_folder_is_told(tmp_path: Path):
     with pytest.raises(UsageError, match="is not a folder"):
         await serve_stdio(config_in(tmp_path), [str(tmp_path / "nothing")])

@@ -13,7 +13,7 @@ import pytest
 from tests.shape.tree import MODULES, ROOT, SOURCES, tracked
 
 ONE_MACHINE = re.compile(
-    rb"https?://[a-z0-9.-]*(?:pypi|pythonhosted|npmjs|debian)\.[a-z]+|/(?:work|root|farm)/|/opt/[p]ypi"
+    rb"https?://[a-z0-9.-]*(?:pypi|pythonhosted|npmjs|debian)\.[a-z]+|/(?:work|root|farm)/|/opt/[p]ypi|[.]{2}/shared/"
 )
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 PINNED = re.compile(r"[a-z0-9][a-z0-9._-]*==[^\s;]+( ; [^\\]+)?( --hash=sha256:[0-9a-f]{64})+")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from querycache.values import Kind
 _PULSE_S = 1.0
 _FRESH_FOR_S = 1.0
 _EVENTS_PUBLISHED = 2000
+_SAMPLE = 200  # entries of L1 that a coherency check in the background compares
 
 
 class App(Wiring):
@@ -53,7 +54,9 @@ class App(Wiring):
         self._opened: dict[str, OpenProject] = {}
         self._checked: dict[str, float] = {}
         self._housekeeper: asyncio.Task[None] | None = None
-        self._due = dict.fromkeys(("l1", "l2"), self.clock.monotonic())
+        self._done: tuple[Snapshot, int] | None = None  # as it was last told
+        self._document: dict[str, object] = {}
+        self._due = dict.fromkeys(("l1", "l2", "coherency"), self.clock.monotonic())
 
     # --- projects ------------------------------------------------------------------------------
 
@@ -91,17 +94,17 @@ class App(Wiring):
         where no living process watches it. Raises `ProjectNotFoundError`, `UsageError`,
         `EmbedderError`.
         """
-        name = project
-        if name not in self._opened:
-            name = await asyncio.to_thread(self.find_project.existing, project, folder)
         ask = partial(self._search, query, limit=limit, mode=mode, language=language, path=path)
         try:
-            searched = await ask(await self._open(name))
-        except ProjectNotFoundError:  # forgotten or moved, and perhaps indexed anew
-            self._let_go(name)
-            searched = await ask(await self._open(name))
+            opened = await self._meant(project, folder)
+            searched = await ask(opened)
+        except ProjectNotFoundError:  # forgotten, moved or wiped, and perhaps indexed anew
+            for name in list(self._opened):
+                self._let_go(name)
+            await self._index_served()
+            searched = await ask(await self._meant(project, folder))
         if record:
-            self.query_log.record(name, searched.query.strip())
+            self.query_log.record(searched.project, searched.query.strip())
         return searched
 
     async def _search(
@@ -141,6 +144,21 @@ class App(Wiring):
         return await self.warm_up(
             wanted, ask, budget_s=budget_s, budget_bytes=budget_bytes, progress=progress
         )
+
+    async def _meant(self, project: str, folder: str) -> OpenProject:
+        if project in self._opened:
+            return self._opened[project]
+        return await self._open(
+            await asyncio.to_thread(self.find_project.existing, project, folder)
+        )
+
+    async def _index_served(self) -> None:
+        """Indexes the roots that this process serves and whose indexes are gone."""
+        if "watch_files" in self.__dict__:
+            there = await asyncio.to_thread(self.indexes.names)
+            for served in list(self.watch_files.watched.values()):
+                if served.project not in there:
+                    await self.index_project(served.project, served.root)
 
     async def _open(self, name: str) -> OpenProject:
         """A project's handle, kept until it is forgotten or moved."""
@@ -202,7 +220,9 @@ class App(Wiring):
                 snapshot = msgspec.convert(told.document.get("snapshot"), Snapshot)
             except msgspec.ValidationError:  # of another version
                 continue
-            found.append((told, snapshot))
+            since = max(0.0, self.clock.wall() - told.published_at)
+            uptime = round(snapshot.uptime_s + since, 1)
+            found.append((told, msgspec.structs.replace(snapshot, uptime_s=uptime)))
         return found
 
     async def clear(self) -> Invalidated:
@@ -262,25 +282,35 @@ class App(Wiring):
     async def keep_house(self) -> None:
         """One turn of the background work."""
         await self.core.generations.settle()
+        await asyncio.to_thread(self._publish)
         now = self.clock.monotonic()
+        coherency = self.config.coherency
+        if coherency.check_enabled and now - self._due["coherency"] >= coherency.check_interval_s:
+            self._due["coherency"] = now
+            await self.check_coherency(limit=_SAMPLE)
         settings = self.config.l1
         if settings.expired_cleanup_enabled:
             if now - self._due["l1"] >= settings.cleanup_interval_s:
-                self.l1.sweep(now)
                 self._due["l1"] = now
+                await asyncio.to_thread(self.l1.sweep, now)
             if now - self._due["l2"] >= self.config.l2.sweep_interval_s:
-                await self.core.l2.sweep()
                 self._due["l2"] = now
-        await asyncio.to_thread(self._publish)
+                await self.core.l2.sweep()
+                self.core.writer.trouble = ""  # a sweep writes
 
     def _publish(self) -> None:
-        events = self.ring.rows()[-_EVENTS_PUBLISHED:]
-        self.registry.publish({"snapshot": self.status.snapshot(), "events": events})
+        snapshot = self.status.snapshot()
+        done = msgspec.structs.replace(snapshot, uptime_s=0.0), sum(self.ring.counts.values())
+        if done != self._done:  # an idle process writes nothing
+            events = self.ring.rows()[-_EVENTS_PUBLISHED:]
+            self._done, self._document = done, {"snapshot": snapshot, "events": events}
+        self.registry.publish(self._document)
 
     def keep_house_here(self) -> None:
         """Keeps house in the running loop, as long as it runs, unless another loop does."""
         loop = asyncio.get_running_loop()
-        if self._housekeeper is None or self._housekeeper.get_loop().is_closed():
+        task = self._housekeeper
+        if task is None or task.done() or task.get_loop().is_closed():
             self._housekeeper = loop.create_task(self._pulse(), name="querycache housekeeping")
 
     async def _pulse(self) -> None:
@@ -291,12 +321,19 @@ class App(Wiring):
                 LOGGER.warning("housekeeping: %s", ascii(str(error)))
             await self.clock.sleep(_PULSE_S)
 
+    async def _end_housekeeping(self) -> None:
+        task, self._housekeeper = self._housekeeper, None
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        elif task is not None:
+            with suppress(RuntimeError):  # its loop was closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
     async def close(self) -> None:
         """Ends what runs and lets go of what is open. Idempotent."""
         made = self.__dict__
-        if self._housekeeper is not None and not self._housekeeper.get_loop().is_closed():
-            self._housekeeper.cancel()
-            self._housekeeper = None
+        await self._end_housekeeping()
         if "core" in made:
             await self.core.flights.close()
         for name in list(self._opened):

@@ -5,6 +5,7 @@ Each is made when first used, so that a command that needs no model loads none.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ from querycache.cache.two_tier import TwoTier
 from querycache.clock import Clock, SystemClock
 from querycache.codec.pipeline import Pipeline
 from querycache.config import Config, check
-from querycache.errors import TierError
+from querycache.errors import NotAvailableError, TierError
 from querycache.events import Evicted, TierFailed
 from querycache.keys import Namer, Scope
 from querycache.observe.event_log import Both, EventLog
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 _EVENTS_KEPT = 4000
 _QUERY_LEASE_S = 2.0
+_DEAF_L1_TTL_S = 5.0  # where L2 could not be opened, nobody tells what is no longer true
 
 
 class Wiring:
@@ -79,6 +81,17 @@ class Wiring:
         with suppress(OSError):  # who writes there says what is wrong
             self.config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.config.home
+
+    @property
+    def usable_home(self) -> Path:
+        """The home, for what can't be done without. Raises `NotAvailableError`."""
+        home = self.home
+        if not (home.is_dir() and os.access(home, os.R_OK | os.W_OK | os.X_OK)):
+            raise NotAvailableError(
+                f"indexes can't be kept in {home}: it is no folder that can be written to",
+                remedy="set QUERYCACHE_HOME to a folder of yours",
+            )
+        return home
 
     # --- the cache -----------------------------------------------------------------------------
 
@@ -106,6 +119,7 @@ class Wiring:
                 str(self.home / "l2"),
                 clock=self.clock,
                 max_bytes=self.config.l2.sqlite_max_mb * 1024 * 1024,
+                deadline_s=self.config.l2.deadline_ms / 1000,
             )
         except TierError as error:  # callers go on without it; health says so
             self._observer.emit(TierFailed("", "sqlite", "open", str(error)))
@@ -140,6 +154,7 @@ class Wiring:
     def _policy(self, kind: Kind) -> Policy:
         settings = self.config.kinds[kind]
         used = self.config.core.enabled and settings.enabled
+        deaf = isinstance(self._shared[0], AbsentTier)
         timeout = self.config.core.loader_timeout_s
         return Policy(
             kind=kind,
@@ -149,7 +164,7 @@ class Wiring:
             shape=Shape(compress=settings.compression),
             l1=used and self.config.l1_used,
             l2=used and self.config.l2_backend != "none",
-            l1_ttl=self.config.l1.ttl_s,
+            l1_ttl=_DEAF_L1_TTL_S if deaf else self.config.l1.ttl_s,
         )
 
     @cached_property
@@ -162,7 +177,7 @@ class Wiring:
     def indexes(self) -> Indexes:
         from querycache.origins.indexes import SqliteIndexes
 
-        folder = str(self.home / "projects")
+        folder = str(self.usable_home / "projects")
         weight = 0.4 if self.config.embedder.provider == "local" else 0.7
         return SqliteIndexes(folder, semantic_weight=weight)
 
@@ -265,7 +280,7 @@ class Wiring:
 
     @cached_property
     def explain_key(self) -> ExplainKey:
-        return ExplainKey(self.core, self.namer, self.policies, self._events_of)
+        return ExplainKey(self.core, self.namer, self._events_of)
 
     @cached_property
     def status(self) -> ShowStatus:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from querycache.cache.generations import Generations
 from querycache.cache.parts import Parts
-from querycache.errors import TierError, UnreadableError
-from querycache.ports.codec import Body, Shape
+from querycache.errors import TierError, UnreadableError, UnsupportedValueError
+from querycache.ports.codec import Body, Form, Record, Shape
 from querycache.values import Stamp
 
 
@@ -54,30 +56,30 @@ class Examiner:
         self._parts = parts
         self._generations = generations
 
-    async def examine(self, key: str, shape: Shape) -> Examined:
+    async def examine(self, key: str) -> Examined:
         """What each tier of this process holds under `key`."""
         self._generations.catch_up()
         try:
-            found, trouble = await self._in_l2(key, shape)
+            found, trouble = await self._in_l2(key)
         except TierError as error:
             found, trouble = None, str(error)
         except UnreadableError as error:
             found, trouble = None, f"unreadable: {error.reason}"
         return Examined(self._in_l1(key), found, trouble)
 
-    async def differs(self, key: str, shape: Shape) -> bool:
+    async def differs(self, key: str) -> bool:
         """Whether L1 and L2 hold different values under `key`; False where one holds none."""
         entry = self._parts.l1.entries.get(key)
         (read,) = await self._parts.l2.read([key])
         if entry is None or read.data is None:
             return False
         try:
-            there = self._parts.codec.open(key, read.data, shape).body.data
+            there = self._open(key, read.data).body
         except UnreadableError:
             return False  # a reader of L2 counts it, and loads
-        held = entry.value
-        here = held if isinstance(held, Body) else self._parts.codec.encode(held, shape)
-        return here.data != there
+        if isinstance(entry.value, Body):
+            return entry.value.data != there.data
+        return not self._is(entry.value, there)
 
     def _in_l1(self, key: str) -> Found | None:
         entry = self._parts.l1.entries.get(key)
@@ -93,11 +95,11 @@ class Examiner:
             tags=self._states(entry.tags),
         )
 
-    async def _in_l2(self, key: str, shape: Shape) -> tuple[Found | None, str]:
+    async def _in_l2(self, key: str) -> tuple[Found | None, str]:
         (read,) = await self._parts.l2.read([key])
         if read.data is None:
             return None, ""
-        record = self._parts.codec.open(key, read.data, shape)
+        record = self._open(key, read.data)
         await self._generations.learn([tag for tag, _ in record.tags])
         wall = self._parts.clock.wall()
         found = Found(
@@ -110,6 +112,29 @@ class Examiner:
         )
         masked = key in self._generations.owed_keys
         return found, "masked: L2 could not be told yet" if masked else ""
+
+    def _open(self, key: str, data: bytes) -> Record:
+        """Opens an entry of any form: a kind's own entries and a caller's keys of that kind
+        differ in it.
+        """
+        *forms, last = Form
+        for form in forms:
+            with suppress(UnreadableError):
+                return self._parts.codec.open(key, data, Shape(form=form))
+        return self._parts.codec.open(key, data, Shape(form=last))
+
+    def _is(self, value: object, body: Body) -> bool:
+        """Whether a value that readers share is what a body holds."""
+        codec = self._parts.codec
+        for half in (False, True):
+            shape = Shape(form=body.form, type=type(value), half=half)
+            with suppress(UnsupportedValueError):
+                if codec.encode(value, shape).data == body.data:
+                    return True
+        # Equal sets may have their members in another order.
+        return body.form is Form.MSGPACK and codec.encode(codec.decode(body)) == codec.encode(
+            value
+        )
 
     def _states(self, tags: tuple[tuple[str, Stamp], ...]) -> tuple[TagState, ...]:
         return tuple(TagState(tag, stamp, self._generations.now(tag)) for tag, stamp in tags)

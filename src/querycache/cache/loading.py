@@ -127,7 +127,7 @@ class Loading:
             took = (self._clock.monotonic() - started) / max(1, len(values))
             for key, value in values.items():
                 answers[key] = Answer(value, found=True, reason=missing[key].reason)
-                want = Wanted(key, policy, tally, _none, tags, None)
+                want = Wanted(key, policy, tally, nothing, tags, None)
                 body = self._encoded(want, value)
                 made = self._draft(want, value, body, stamps, missing[key].guard, claims[key])
                 if made is not None:
@@ -245,7 +245,7 @@ class Loading:
             self._observer.emit(NotStored(want.key, "unsupported"))
             return None
 
-    def _draft(  # noqa: PLR0913 -- all that a load is stored under
+    def _draft(
         self,
         want: Wanted,
         value: object,
@@ -278,8 +278,8 @@ class Loading:
         )
 
 
-async def _none() -> None:
-    return None
+async def nothing() -> None:
+    """The load of a value that is there already."""
 
 
 def _brief(error: Exception) -> str:

@@ -1,11 +1,10 @@
 """The read and write path: where L1 and L2 meet.
 
 1. The generation is taken first: the view catches up with what other processes told, and the
-stamps
-   of the entry's tags are read. 2. L1, then L2. 3. `decide` judges what was found. 4. Serve; or
-   serve stale and refresh behind; or load, once for all who ask. 5. The result is stored under the
-   stamps, the guard and the claim taken before the load began: a change that lands during the load
-   makes it unreachable instead of stale.
+   stamps of the entry's tags are read. 2. L1, then L2. 3. `decide` judges what was found.
+4. Serve; or serve stale and refresh behind; or load, once for all who ask. 5. The result is stored
+   under the stamps, the guard and the claim taken before the load began: a change that lands
+   during the load makes it unreachable instead of stale.
 
 An L1 hit is synchronous and takes no lock, task or timer. A broken L2 and an entry that does not
 open are events and misses; a broken loader is the caller's error.
@@ -19,7 +18,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from querycache.cache.decide import Verdict, decide
 from querycache.cache.examining import Examiner
 from querycache.cache.generations import Generations
-from querycache.cache.loading import Answer, Load, Loading, LoadMany, Wanted
+from querycache.cache.loading import Answer, Load, Loading, LoadMany, Wanted, nothing
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
 from querycache.cache.reading import Reader
@@ -193,7 +192,7 @@ class TwoTier:
             await self.remove(list(values))
             return [False] * len(values)
         tally = self.tallies[policy.kind]
-        wants = [Wanted(key, policy, tally, _nothing, tags, ttl) for key in values]
+        wants = [Wanted(key, policy, tally, nothing, tags, ttl) for key in values]
         bodies = [self._codec.encode(value, policy.shape) for value in values.values()]
         drafts = [
             self._loading.draft(want, value, stamps, body)
@@ -345,7 +344,3 @@ class TwoTier:
             self._observer.emit(Invalidated(key, "", "elsewhere"))
         if changes.tags:
             self.flights.retire_tagged(changes.tags.keys())
-
-
-async def _nothing() -> None:
-    return None

@@ -125,10 +125,16 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class WriteThrough:
-    """Stores drafts in both tiers."""
+    """Stores drafts in both tiers.
+
+    Attributes:
+        claims: What is on its way into L1.
+        trouble: Why L2 refused the last write; "" where it took it.
+    """
 
     def __init__(self, parts: Parts, generations: Generations) -> None:
         self.claims = Claims()
+        self.trouble = ""
         self._l1 = parts.l1
         self._weigh = parts.weigh
         self._l2 = parts.l2
@@ -225,6 +231,7 @@ class WriteThrough:
             stored = await self._l2.write(list(writes.values()))
         except TierError as error:
             return self._failed(drafts, outcomes, list(writes), tally, error)
+        self.trouble = ""
         for place, done in zip(writes, stored, strict=True):
             outcomes[place] = done
             if done:
@@ -279,6 +286,7 @@ class WriteThrough:
     ) -> list[bool | None]:
         """L2 failed: what it still holds of these keys may be old: it is masked and owed."""
         tally.errors += 1
+        self.trouble = str(error)
         self._observer.emit(TierFailed(drafts[places[0]].key, self._l2.name, "write", str(error)))
         for place in places:
             self._observer.emit(NotStored(drafts[place].key, "l2_down"))

@@ -20,7 +20,7 @@ class NullTier:
     `write` says of each entry whether its guard held: what is refused must not go to L1 either.
     """
 
-    name = "null"
+    name = "none"
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -88,7 +88,7 @@ class NullTier:
             yield listing
 
     async def info(self) -> L2Info:
-        return L2Info(backend="null", connected=True, ping_ms=0.0, entries=0, bytes=0)
+        return L2Info(backend="none", connected=True, ping_ms=0.0, entries=0, bytes=0)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -114,12 +114,23 @@ class NullTier:
 
 
 class AbsentTier(NullTier):
-    """Stands in for a shared tier that could not be opened, and says why."""
+    """Stands in for a shared tier that could not be opened, and says why.
+
+    What others would have to hear of fails: it holds in this process, and they are not told.
+    """
 
     def __init__(self, name: str, error: TierError, clock: Clock) -> None:
         super().__init__(clock)
         self.name = name
         self._error = f"{error} ({error.remedy})" if error.remedy else str(error)
+
+    async def remove(self, keys: Sequence[str]) -> int:
+        await super().remove(keys)
+        raise TierError(self._error)
+
+    async def bump(self, tags: Sequence[str]) -> dict[str, Stamp]:
+        await super().bump(tags)
+        raise TierError(self._error)
 
     async def info(self) -> L2Info:
         return L2Info(self.name, connected=False, error=self._error)

@@ -52,14 +52,10 @@ class CheckCoherency:
             if self._policies[self._namer.kind_of(key)].l2
         ]
         checked = keys[:limit] if limit else keys
-        mismatched: list[str] = []
         try:
-            for key in checked:
-                policy = self._policies[self._namer.kind_of(key)]
-                if await self._core.examiner.differs(key, policy.shape):
-                    mismatched.append(key)
+            mismatched = [key for key in checked if await self._core.examiner.differs(key)]
         except TierError as error:
-            return self._result(mismatched, len(checked), f"L2 can't be read: {error}")
+            return self._result([], 0, f"L2 can't be read: {error}")
         for key in mismatched:
             self._core.l1.remove(key)
         return self._result(mismatched, len(checked), "" if keys else "nothing to compare")

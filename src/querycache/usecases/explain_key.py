@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 import msgspec
 
 from querycache.cache.examining import Examined
-from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
 from querycache.events import Event
 from querycache.keys import Namer
@@ -33,21 +32,18 @@ class ExplainKey:
         self,
         core: TwoTier,
         namer: Namer,
-        policies: Mapping[Kind, Policy],
         events_of: Callable[[str, Collection[str]], list[Told]],
     ) -> None:
         """`events_of` tells the events of a name, and of tags, in all living processes."""
         self._core = core
         self._namer = namer
-        self._policies = policies
         self._events_of = events_of
 
     async def __call__(self, key: str) -> Explained:
         """Explains a full name, or a caller's own key."""
-        full = key.startswith(f"{self._namer.prefix}:") and key.count(":") >= 3  # noqa: PLR2004
-        name = key if full else self._namer.raw(key)
+        name = self._namer.full(key)
         kind = self._namer.kind_of(name)
-        examined = await self._core.examiner.examine(name, self._policies[kind].shape)
+        examined = await self._core.examiner.examine(name)
         found = examined.l2 or examined.l1
         tags = [state.tag for state in found.tags] if found else ["all"]
         return Explained(name, kind, examined, tuple(self._events_of(name, tags)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -85,12 +86,12 @@ class FindProject:
             return wanted
         return f"{wanted}-{blake2b(os.fsencode(real)).hexdigest()[:4]}"
 
-    def holding(self, path: str) -> list[str]:
-        """The projects whose root holds an absolute path."""
+    def holding(self, paths: Sequence[str]) -> list[str]:
+        """The projects whose root holds one of these absolute paths."""
         return [
             state.name
             for state in self.states()
-            if path == state.root or path.startswith(f"{state.root}/")
+            if any(path == state.root or path.startswith(f"{state.root}/") for path in paths)
         ]
 
     def _taken(self, name: str, real: str) -> bool:

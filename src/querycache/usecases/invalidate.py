@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -31,9 +33,11 @@ class Invalidate:
     """The use case."""
 
     def __init__(
-        self, core: TwoTier, namer: Namer, projects_of: Callable[[str], list[str]]
+        self, core: TwoTier, namer: Namer, projects_of: Callable[[Sequence[str]], list[str]]
     ) -> None:
-        """`projects_of` names the indexed projects that hold an absolute path."""
+        """`projects_of` names the indexed projects that hold one of some absolute paths;
+        blocking.
+        """
         self._core = core
         self._namer = namer
         self._projects_of = projects_of
@@ -42,8 +46,9 @@ class Invalidate:
         """All that was derived from these files: parses, `file:<path>` keys, and every search
         result and project context of the projects that hold them.
         """
-        names = list(dict.fromkeys(name for path in paths for name in (path, _real(path))))
-        projects = sorted({project for name in names for project in self._projects_of(name)})
+        if not paths:
+            return Invalidated(0, 0, 0, told=True)
+        names, projects = await asyncio.to_thread(self._concerned, paths)
         tags = [file_tag(name) for name in names]
         tags += [derived_tag(project) for project in projects]
         prefixes = [
@@ -67,8 +72,7 @@ class Invalidate:
 
     async def key(self, key: str) -> Invalidated:
         """One entry, by its full name or a caller's own key."""
-        full = key.startswith(f"{self._namer.prefix}:") and key.count(":") >= 3  # noqa: PLR2004
-        held = await self._core.remove([key if full else self._namer.raw(key)])
+        held = await self._core.remove([self._namer.full(key)])
         return Invalidated(0, held, 0, told=not self._core.generations.owed_keys)
 
     async def everything(self) -> Invalidated:
@@ -80,20 +84,20 @@ class Invalidate:
         told = await self._core.invalidate(tags)
         dropped = self._drop_from_l1(tags)
         reclaimed = 0
-        try:
+        with suppress(TierError):  # what could not be reclaimed is unreachable, and expires
             for prefix in prefixes:
                 reclaimed += await self._core.l2.purge(prefix)
-        except TierError:
-            told = False  # what could not be reclaimed is unreachable, and expires
         stamp = self._core.generations.now(tags[0])
         return Invalidated(0, max(dropped, reclaimed), stamp.number if stamp else 0, told=told)
+
+    def _concerned(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The paths, also as they really are, and the projects that hold them."""
+        both = (name for path in paths for name in (path, os.path.realpath(path)))
+        names = list(dict.fromkeys(both))
+        return names, self._projects_of(names)
 
     def _drop_from_l1(self, tags: Sequence[str]) -> int:
         wanted = set(tags)
         entries = list(self._core.l1.entries.values())
         cut = [entry for entry in entries if any(tag in wanted for tag, _ in entry.tags)]
         return sum(self._core.l1.remove(entry.key) is not None for entry in cut)
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(path)

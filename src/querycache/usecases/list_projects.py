@@ -57,8 +57,7 @@ class ListProjects:
         return found
 
     async def _listed(self, index: Index) -> Listed:
-        state = await asyncio.to_thread(index.state)
-        known = await asyncio.to_thread(index.known)
+        state, known = await asyncio.to_thread(_at_once, index)
         overview = await self.overview(state, known)
         return Listed(
             name=state.name,
@@ -78,6 +77,14 @@ class ListProjects:
             return await asyncio.to_thread(_overview, known)
 
         return await self._overviews(state.name).get_or_load(state.digest, load)
+
+
+def _at_once(index: Index) -> tuple[IndexState, Mapping[str, KnownFile]]:
+    """The files of an index, and the state in which it knew just these."""
+    while True:
+        state, known = index.state(), index.known()
+        if index.state().digest == state.digest:
+            return state, known
 
 
 def _overview(known: Mapping[str, KnownFile]) -> Overview:

@@ -14,11 +14,26 @@ from querycache.ports.tiers import L2Info
 Status = Literal["healthy", "degraded", "unhealthy", "disconnected"]
 
 
+_NO_MEMORY: dict[str, int | str] = {
+    "used_memory": 0,
+    "used_memory_human": "0B",
+    "used_memory_peak": 0,
+    "used_memory_peak_human": "0B",
+}
+_NO_POOL = {
+    "created_connections": 0,
+    "available_connections": 0,
+    "in_use_connections": 0,
+    "max_connections": 0,
+}
+
+
 class Health(msgspec.Struct, frozen=True):
     """How the cache is now. `redis_ping_time` and `l2_ping_time` in ms, None without one.
 
     degraded: something does not work, and callers go on without it. disconnected: Redis is
-    configured and can't be reached.
+    configured and can't be reached. `memory_usage` and `connection_pool_stats` are those of Redis:
+    zeros without it.
     """
 
     status: Status
@@ -119,6 +134,8 @@ class ShowStatus:
             problems.append(f"L2 ({info.backend}) does not answer: {info.error}")
         if generations.bypass:
             problems.append("the invalidation channel is down: L1 is bypassed")
+        if self._core.writer.trouble:
+            problems.append(f"L2 ({info.backend}) refused a write: {self._core.writer.trouble}")
         if generations.owed_keys or generations.owed_tags:
             owed = len(generations.owed_keys) + len(generations.owed_tags)
             problems.append(f"{owed} invalidations could not be told to other processes yet")
@@ -126,8 +143,8 @@ class ShowStatus:
             status=self._status(info, problems),
             redis_connected=self._redis and info.connected,
             redis_ping_time=info.ping_ms if self._redis else None,
-            memory_usage={},
-            connection_pool_stats={},
+            memory_usage=dict(_NO_MEMORY),
+            connection_pool_stats=dict(_NO_POOL),
             last_error=info.error or (problems[0] if problems else None),
             check_timestamp=self._clock.wall(),
             l2_backend=info.backend,

@@ -243,3 +243,35 @@ async def test_nothing_is_taken_after_the_end(tier: SqliteTier, clock: FakeClock
             await attempt
     assert not (await tier.info()).connected
     assert tier.backplane.drain().seen in {-1, tier.backplane.epoch[0]}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_nobody_waits_for_a_thread_that_broke(tier: SqliteTier, clock: FakeClock) -> None:
+    def breaks(_: object) -> None:
+        raise LookupError("a mistake in the code")
+
+    with pytest.raises(TierError):
+        await tier._writer.submit(breaks)  # pyright: ignore[reportPrivateUsage]  # what is under test
+    with pytest.raises(TierError):
+        await tier.write([entry(clock, "k")])
+
+
+async def test_a_caller_waits_no_longer_than_its_deadline(
+    tier: SqliteTier, clock: FakeClock, tmp_path: Path
+) -> None:
+    hasty = SqliteTier(str(tmp_path / "l2"), clock=clock, max_bytes=4 * MIB, deadline_s=0.05)
+    begun, over = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        begun.set()
+        over.wait(10)
+
+    holding = asyncio.ensure_future(tier._writer.submit(hold))  # pyright: ignore[reportPrivateUsage]  # keeps the lock
+    await asyncio.to_thread(begun.wait)
+    for attempt in (hasty.write([entry(clock, "k")]), hasty.bump(["t"]), hasty.lease("k", 1.0)):
+        with pytest.raises(TierError, match=r"longer than 0\.05 s"):
+            await attempt
+    over.set()
+    await holding
+    assert (await hasty.bump(["t"]))["t"].number
+    await hasty.close()

@@ -45,9 +45,9 @@ def test_states_and_who_holds_a_path(indexes: SqliteIndexes, tmp_path: Path) -> 
     one = index(indexes, "one", tmp_path / "one")
     index(indexes, "inner", one / "inner")
     assert [state.name for state in find.states()] == ["inner", "one"]
-    assert find.holding(str(one / "a.py")) == ["one"]
-    assert find.holding(str(one / "inner" / "a.py")) == ["inner", "one"]
-    assert find.holding(str(tmp_path / "onemore" / "a.py")) == []
+    assert find.holding([str(one / "a.py")]) == ["one"]
+    assert find.holding([str(one / "inner" / "a.py")]) == ["inner", "one"]
+    assert find.holding([str(tmp_path / "onemore" / "a.py")]) == []
 
 
 def test_a_root_keeps_the_name_it_has(indexes: SqliteIndexes, tmp_path: Path) -> None:

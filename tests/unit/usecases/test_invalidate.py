@@ -121,3 +121,9 @@ async def test_a_coherency_check_finds_and_heals(tmp_path: Path) -> None:
         assert (found.coherent, found.stale_entries, found.mismatched_keys) == (False, 1, (name,))
         assert await one.remember.get("k") == "new"
         assert (await one.check_coherency(limit=1)).coherent
+
+
+async def test_no_files_take_nothing(tmp_path: Path) -> None:
+    async with app_at(tmp_path / "home") as app:
+        cut = await app.invalidate.files([])
+        assert (cut.files, cut.entries, cut.told) == (0, 0, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.unit.usecases.app_kit import app_at, make_project
 
 from querycache.assembly import App
-from querycache.errors import UsageError
+from querycache.errors import NotAvailableError, UsageError
 from querycache.testing import FakeClock
 from querycache.usecases.watch_files import WatchFiles
 
@@ -61,6 +62,27 @@ async def test_another_process_takes_over(tmp_path: Path) -> None:
         assert two.watch_files.watched["sample"].watching
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_home_that_is_wiped_under_a_server_is_filled_again(tmp_path: Path) -> None:
+    project, home = make_project(tmp_path / "sample"), tmp_path / "home"
+    async with app_at(home) as app, app.running([str(project)]):
+        await until(lambda: "sample" in app.watch_files.watched)
+        await until(lambda: app.watch_files.watched["sample"].sweeps > 0)
+        before = await app.search("greet", "sample")
+        shutil.rmtree(home)
+        for project_asked in ("sample", ""):
+            after = await app.search("greet", project_asked)
+            assert after.results == before.results
+
+
+async def test_a_home_that_can_not_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    async with app_at(tmp_path / "home") as app:
+        with pytest.raises(NotAvailableError, match="home"):
+            await app.search("greet")
+        await app.remember.set("k", "v")
+        assert await app.remember.get("k") == "v"
 
 
 class QuietWatcher:

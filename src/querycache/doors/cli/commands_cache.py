@@ -63,7 +63,7 @@ def health(*, json: Json = False) -> None:
 def stats(
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Refresh every second, until Ctrl-C.")
+        bool, typer.Option("--watch", "-w", metavar="", help="Refresh every second, until Ctrl-C.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -89,9 +89,17 @@ def stats(
 
 def keys(
     *,
-    kind: Annotated[Kind | None, typer.Option("--kind", help="Only entries of this kind.")] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option("--kind", metavar="KIND", help=f"Only this kind: {', '.join(Kind)}."),
+    ] = None,
     project: ProjectName = "",
-    sizes: Annotated[bool, typer.Option("--sizes", help="Show how much they hold.")] = False,
+    sizes: Annotated[
+        bool,
+        typer.Option(
+            "--sizes", metavar="", help="Show how much they hold, and each kind's share."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Count what the shared tier holds, by the first segments of the names."""
@@ -105,9 +113,12 @@ def keys(
         total = sum(pattern.bytes for pattern in found)
         screen.answer({"patterns": found, "total_bytes": total})
         return
-    from querycache.doors.cli.render import key_table
+    from querycache.doors.cli.render import key_table, type_table
 
     screen.out().print(key_table(found, sizes=sizes))
+    if sizes and found:
+        screen.out().print()
+        screen.out().print(type_table(found))
 
 
 def explain(
@@ -116,6 +127,8 @@ def explain(
     json: Json = False,
 ) -> None:
     """Explain an entry: where it is, whether it would be served, its last events."""
+    if not key:
+        raise UsageError("the key is empty", remedy="see what there is: querycache keys")
 
     async def work(app: App) -> tuple[Explained, float]:
         return await app.explain_key(key), app.clock.wall()
@@ -142,7 +155,7 @@ def invalidate(
     ] = "",
     tag: Annotated[str, typer.Option("--tag", help="All entries that carry a tag.")] = "",
     key: Annotated[str, typer.Option("--key", help="One entry.")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="All entries.")] = False,
+    everything: Annotated[bool, typer.Option("--all", metavar="", help="All entries.")] = False,
     json: Json = False,
 ) -> None:
     """Make entries unreachable at once, in all processes.

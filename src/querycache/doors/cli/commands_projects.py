@@ -49,7 +49,7 @@ def index(
     *,
     project: ProjectName = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Read, parse and store every file anew.")
+        bool, typer.Option("--force", metavar="", help="Read, parse and store every file anew.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -114,7 +114,8 @@ def search(  # noqa: PLR0913 -- one for each option
     from querycache.doors.cli.render_search import searched
 
     console = screen.out()
-    console.print(searched(found, coloured=console.is_terminal), soft_wrap=True)
+    shown = searched(found, coloured=console.is_terminal, columns=console.width)
+    console.print(shown, soft_wrap=True)
 
 
 def projects(*, json: Json = False) -> None:
@@ -203,7 +204,8 @@ def _lines(file: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{file} can't be read: {error}", remedy="name a text file with one query a line"
+            f"{file} can't be read: {getattr(error, 'strerror', None) or error}",
+            remedy="name a text file with one query a line",
         ) from error
     return [line.strip() for line in lines if line.strip()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 _PANEL = "Serving"
 
 Paths = Annotated[
-    list[Path] | None, typer.Argument(metavar="[PATH]...", help="Folders to index and watch.")
+    list[Path] | None, typer.Argument(metavar="PATH", help="Folders to index and watch.")
 ]
-NoWatch = Annotated[bool, typer.Option("--no-watch", help="Index once; don't watch.")]
+NoWatch = Annotated[bool, typer.Option("--no-watch", metavar="", help="Index once; don't watch.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,11 +42,16 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     no_watch: NoWatch = False,
 ) -> None:
-    """Serve HTTP, the dashboard and MCP over HTTP on one port."""
+    """Serve HTTP and MCP over HTTP on one port, and keep the indexes up to date.
+
+    Routes are documented at /docs. Other machines are served only with QUERYCACHE_TOKEN set.
+    """
     roots = _roots(paths)
 
     def started(address: str) -> None:
-        screen.say(f"serving on {address} (Ctrl-C ends it)")
+        screen.say(f"serving on {address} (Ctrl-C ends it); its routes: {address}/docs")
+        for root in roots:
+            screen.say(f"indexing{'' if no_watch else ' and watching'} {root}")
         screen.say("an editor's MCP settings, over HTTP or as a process of its own:")
         screen.say(_snippet({"type": "http", "url": f"{address}/mcp"}))
         screen.say(_snippet({"command": "querycache", "args": ["mcp", *roots]}))
@@ -62,6 +68,10 @@ def mcp(paths: Paths = None, *, no_watch: NoWatch = False) -> None:
     """Serve MCP over standard input and output, for an editor that starts it."""
     roots = _roots(paths)
     loaded = settings()
+    if sys.stdin.isatty():
+        screen.say("speaking MCP with whoever types here; an editor is to start this, by its")
+        screen.say(f"settings: {_snippet({'command': 'querycache', 'args': ['mcp', *roots]})}")
+        screen.say("Ctrl-C ends it")
     from querycache.doors.mcp_server.stdio import serve_stdio
 
     asyncio.run(serve_stdio(loaded.config, roots, watch=not no_watch))

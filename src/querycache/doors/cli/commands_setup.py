@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 def show(
     *,
     changed: Annotated[
-        bool, typer.Option("--changed", help="Only what is not at its default.")
+        bool, typer.Option("--changed", metavar="", help="Only what is not at its default.")
     ] = False,
     json: Json = False,
 ) -> None:

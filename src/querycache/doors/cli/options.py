@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 Json = Annotated[
-    bool, typer.Option("--json", help="Answer with one JSON object on standard output.")
+    bool,
+    typer.Option("--json", metavar="", help="Answer with one JSON object on standard output."),
 ]
 ProjectName = Annotated[
     str, typer.Option("--project", "-p", metavar="NAME", help="The project, by its name.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Don't ask.")]
 
 
 def examples(*lines: str) -> str:

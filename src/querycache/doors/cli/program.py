@@ -54,11 +54,18 @@ def _start(
     context: typer.Context,
     *,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Where a command fails, show the traceback.")
+        bool,
+        typer.Option("--debug", metavar="", help="Where a command fails, show the traceback."),
     ] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Tell the version.", is_eager=True, callback=_tell_version),
+        typer.Option(
+            "--version",
+            metavar="",
+            help="Tell the version.",
+            is_eager=True,
+            callback=_tell_version,
+        ),
     ] = False,
 ) -> None:
     """Code search that remembers its expensive steps, and never answers with what is no longer

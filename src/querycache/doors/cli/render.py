@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from querycache.usecases.list_projects import Listed
     from querycache.usecases.show_status import Health
 
-_MB = 1024 * 1024
 _KB = 1024
+_MB = 1024 * _KB
+_GB = 1024 * _MB
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 _STATUS = {"healthy": "green", "degraded": "yellow", "unhealthy": "red", "disconnected": "red"}
 
@@ -46,7 +47,9 @@ def size(count: float) -> str:
     """Bytes as people say them."""
     if count < _KB:
         return f"{count:.0f} B"
-    return f"{count / _KB:.1f} KB" if count < _MB else f"{count / _MB:.1f} MB"
+    if count < _MB:
+        return f"{count / _KB:.1f} KB"
+    return f"{count / _MB:.1f} MB" if count < _GB else f"{count / _GB:.1f} GB"
 
 
 def span(seconds: float) -> str:
@@ -129,6 +132,21 @@ def key_table(patterns: Sequence[Pattern], *, sizes: bool) -> Table | Text:
     if sizes:
         made.caption = f"Total cache memory: {total / _MB:.1f} MB"
         made.caption_justify = "left"
+    return made
+
+
+def type_table(patterns: Sequence[Pattern]) -> Table:
+    """How much of L2 each kind of entry holds."""
+    held: dict[str, int] = {}
+    for row in patterns:
+        kind = row.pattern.split(":")[-3]  # prefix, kind, project, *
+        held[kind] = held.get(kind, 0) + row.bytes
+    total = sum(held.values())
+    numbers = ("size", "share")
+    made = table("type", *numbers, numbers=numbers, title="Memory usage by type:")
+    for kind, count in sorted(held.items(), key=lambda item: -item[1]):
+        share = f"{count / total:.1%}" if total else "-"
+        made.add_row(cell(kind), f"{count / _MB:.1f} MB", share)
     return made
 
 

@@ -22,7 +22,7 @@ def demonstration(shown: Shown) -> Group:
     title.append(f": {first.files:,} files, {first.chunks:,} chunks, ")
     title.append(f"{first.embedded:,} texts embedded in {span(first.took_ms / 1e3)}\n")
     reindexed = Text(f"\nindexed again, unchanged: {again.embedded} texts embedded, ")
-    reindexed.append(f"{again.embedding_cache_hits + again.files_changed} files read")
+    reindexed.append(f"{again.files_changed} of {again.files:,} files changed")
     reindexed.append(f", {span(again.took_ms / 1e3)}")
     return Group(title, _table(shown), reindexed, _summary(shown))
 

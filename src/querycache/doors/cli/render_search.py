@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 _SHOWN = 6  # lines of a snippet
 _WIDEST = 110  # characters of a line
+_GUTTER = 5  # columns around a line's number
 _SHORTEST_WORD = 3
 _EMPTY_WORDS = frozenset(
     "and are can does for from how the this that was what when where which who why with".split()  # noqa: SIM905 -- legible
 )
 
 
-def searched(found: Searched, *, coloured: bool) -> Text:
+def searched(found: Searched, *, coloured: bool, columns: int = 160) -> Text:
     """Each result with the lines that fit the question best, then where the answer came from."""
     text = Text()
     words = _words(found.query)
@@ -30,7 +31,7 @@ def searched(found: Searched, *, coloured: bool) -> Text:
         text.append(f"{line(hit.path)}:{hit.start_line}-{hit.end_line}", "bold cyan")
         text.append(f"  {line(hit.symbol)}" if hit.symbol else "", "bold")
         text.append(f"  {hit.score:.4f}\n", "dim")
-        text.append(_snippet(hit, words, coloured=coloured))
+        text.append(_snippet(hit, words, coloured=coloured, columns=columns))
         text.append("\n")
     if not found.results:
         text.append("nothing found\n")
@@ -58,7 +59,7 @@ def _origin(found: Searched) -> str:
     return " · ".join(told)
 
 
-def _snippet(hit: Hit, words: list[str], *, coloured: bool) -> Text:
+def _snippet(hit: Hit, words: list[str], *, coloured: bool, columns: int) -> Text:
     code = clean(hit.text.expandtabs(4)).split("\n")
     first = _best_window(code, words)
     shown = code[first : first + _SHOWN]
@@ -69,7 +70,7 @@ def _snippet(hit: Hit, words: list[str], *, coloured: bool) -> Text:
     text = Text()
     width = len(str(hit.start_line + first + _SHOWN))
     for number, part in enumerate(styled.split("\n", allow_blank=True), hit.start_line + first):
-        part.truncate(_WIDEST, overflow="ellipsis")
+        part.truncate(max(1, min(_WIDEST, columns - width - _GUTTER)), overflow="ellipsis")
         text.append(f"  {number:>{width}} ", "dim")
         text.append("│ ", "dim")
         text.append(part)

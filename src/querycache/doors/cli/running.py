@@ -57,6 +57,9 @@ def failed(error: Exception, *, debug: bool) -> int:
     text = str(error)
     if isinstance(error, QueryCacheError):
         text += f"; {error.remedy}" if error.remedy else ""
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}; QUERYCACHE_HOME says where data is kept"
+        text += " (querycache --debug shows where it failed)"
     else:
         text = f"{type(error).__name__}: {text} (querycache --debug shows where)"
     screen.say(f"error: {text}")

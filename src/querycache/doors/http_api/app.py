@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import socket
@@ -30,7 +31,7 @@ from querycache.doors.mcp_server.background import living
 from querycache.doors.mcp_server.first_run import FirstRun
 from querycache.doors.mcp_server.logs import log_to_stderr
 from querycache.doors.mcp_server.server import mcp_server, over_http
-from querycache.errors import QueryCacheError, UsageError
+from querycache.errors import NotAvailableError, QueryCacheError, UsageError
 
 _STATIC = Path(__file__).parent / "static"
 _PAGES = {
@@ -106,7 +107,8 @@ async def serve(  # noqa: PLR0913 -- the options of the command
     """Serves until SIGINT or SIGTERM. `started` is told the address when requests are answered;
     `names` are host names that are served beside the local ones and `host`.
 
-    Raises `UsageError` for a root that is no folder, an address that can't be listened on, and a
+    Raises `NotAvailableError` for an address that can't be listened on, `UsageError` for a root
+    that is no folder and a
     `host` that other machines can reach while no token is set.
     """
     log_to_stderr(app.config.watch.log_level)
@@ -129,9 +131,12 @@ def _listener(host: str, port: int, has_token: bool) -> socket.socket:  # noqa: 
     try:
         made = listen(host, port)
     except (OSError, OverflowError) as error:
-        raise UsageError(
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        raise NotAvailableError(
             f"can't listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
-            remedy="take another --port, or end what listens there",
+            remedy="take another --port, or end what listens there"
+            if taken
+            else "take another --host or --port",
         ) from error
     if has_token or ipaddress.ip_address(made.getsockname()[0]).is_loopback:
         return made

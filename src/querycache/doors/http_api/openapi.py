@@ -15,7 +15,7 @@ _REF = "#/components/schemas/{name}"
 _TITLE = "querycache"
 _ABOUT = (
     "The query caching layer for code search and RAG. Errors are "
-    "`{error: {name, message, remedy}}`; every route refuses a foreign Host or Origin."
+    "{error: {name, message, remedy}}; every route refuses a foreign Host or Origin."
 )
 
 

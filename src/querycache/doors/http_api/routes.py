@@ -270,7 +270,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/metrics/cache",
-        summary="The fields of a dashboard.",
+        summary="Rates, operations and memory, to be plotted.",
         call=_metrics,
         answers=wire.Metrics,
     ),

@@ -149,14 +149,12 @@ async def _orphaned(ended: asyncio.Event) -> None:
 @asynccontextmanager
 async def _standard_input() -> AsyncGenerator[AsyncIterator[str] | None]:
     """The lines of standard input, which then is the null device for all else; None where it is no
-    pipe or socket of its own, so that the SDK reads it.
+    pipe, socket or terminal of its own, so that the SDK reads it.
     """
-    kind = os.fstat(0)
-    own = stat.S_ISFIFO(kind.st_mode) or stat.S_ISSOCK(kind.st_mode)
-    if not own or os.path.samestat(kind, os.fstat(1)):
+    wire = _own_input()
+    if wire is None:
         yield None
         return
-    wire = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -168,6 +166,20 @@ async def _standard_input() -> AsyncGenerator[AsyncIterator[str] | None]:
         yield _lines(reader)
     finally:
         transport.close()
+
+
+def _own_input() -> int | None:
+    """A descriptor of standard input that may be set to not block: nothing else is behind it."""
+    kind = os.fstat(0)
+    if os.isatty(0):
+        try:  # opened anew, since a terminal's descriptors 0, 1 and 2 are one
+            return os.open(os.ttyname(0), os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return None
+    own = stat.S_ISFIFO(kind.st_mode) or stat.S_ISSOCK(kind.st_mode)
+    if not own or os.path.samestat(kind, os.fstat(1)):
+        return None
+    return fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:

@@ -47,18 +47,25 @@ class SqliteTier:
     name = "sqlite"
 
     def __init__(
-        self, folder: str, *, clock: Clock, max_bytes: int, busy_timeout_s: float = 2.0
+        self,
+        folder: str,
+        *,
+        clock: Clock,
+        max_bytes: int,
+        busy_timeout_s: float = 2.0,
+        deadline_s: float | None = None,
     ) -> None:
         """Opens the store, or makes it. `max_bytes` bounds the database (beside it lie a log of up
         to an eighth of that, 4 MB at most, and 1 MB of reserve); `busy_timeout_s` is how long a
-        writer waits for its turn. Raises `TierError`.
+        writer waits for its turn, `deadline_s` how long a caller waits for the writer. Raises
+        `TierError`.
         """
         self._clock = clock
         self._max_bytes = max_bytes
         self._store = Store(
             folder, clock=clock, max_bytes=max_bytes, busy_timeout_s=busy_timeout_s
         )
-        self._writer = Writer(self._store, clock=clock, max_bytes=max_bytes)
+        self._writer = Writer(self._store, clock=clock, max_bytes=max_bytes, deadline_s=deadline_s)
         self._touched: set[str] = set()
         self._touched_since = clock.wall()
         self.backplane = SharedEpoch(_Journal(self._store, self._writer), clock)
@@ -130,12 +137,12 @@ class SqliteTier:
 
     async def sweep(self, limit: int = 1000) -> int:
         self._note_uses(self._clock.wall())
-        return await self._writer.submit(lambda open_: open_.sweep(limit))
+        return await self._writer.submit(lambda open_: open_.sweep(limit), patient=True)
 
     async def purge(self, prefix: str) -> int:
         purged = 0
         while gone := await self._writer.submit(
-            lambda open_: open_.purge(prefix, prefix + _END, _PAGE)
+            lambda open_: open_.purge(prefix, prefix + _END, _PAGE), patient=True
         ):
             purged += gone
         return purged
@@ -266,10 +273,10 @@ class _Journal:
 
 
 def open_sqlite(
-    folder: str, *, clock: Clock, max_bytes: int, busy_timeout_s: float = 2.0
+    folder: str, *, clock: Clock, max_bytes: int, deadline_s: float | None = None
 ) -> tuple[SqliteTier, SharedEpoch]:
     """The embedded L2 of `folder` and its backplane. Raises `TierError`."""
-    tier = SqliteTier(folder, clock=clock, max_bytes=max_bytes, busy_timeout_s=busy_timeout_s)
+    tier = SqliteTier(folder, clock=clock, max_bytes=max_bytes, deadline_s=deadline_s)
     return tier, tier.backplane
 
 

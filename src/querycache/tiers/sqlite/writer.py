@@ -51,24 +51,40 @@ class _Outcome(NamedTuple):
 class Writer:
     """Queues operations of any thread and event loop; answers after their commit."""
 
-    def __init__(self, store: Store, *, clock: Clock, max_bytes: int) -> None:
+    def __init__(
+        self, store: Store, *, clock: Clock, max_bytes: int, deadline_s: float | None = None
+    ) -> None:
         self._store = store
+        self._deadline_s = deadline_s
         self._clock = clock
         self._max_bytes = max_bytes
         self._begin()
         self._start()
 
     async def submit(
-        self, run: Callable[[Transaction], T], *, weight: int = 0, invalidates: bool = False
+        self,
+        run: Callable[[Transaction], T],
+        *,
+        weight: int = 0,
+        invalidates: bool = False,
+        patient: bool = False,
     ) -> T:
         """Runs an operation in a transaction; returns what it returned, once that is committed.
 
-        Cancelled while it waits, it is not run, unless it invalidates. Raises `TierError`.
+        Cancelled while it waits, it is not run, unless it invalidates. Raises `TierError`, also
+        past the deadline if not `patient`: what is being committed then may still be.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._put(_Operation(run, weight, invalidates, loop, future))
-        return await future
+        try:
+            async with asyncio.timeout(None if patient else self._deadline_s):
+                return await future
+        except TimeoutError:
+            raise TierError(
+                f"the embedded store took longer than {self._deadline_s:g} s",
+                remedy="Look for a stopped process that uses the cache, or a slow disk.",
+            ) from None
 
     def post(self, run: Run) -> None:
         """Runs an operation some time; nobody hears of its end."""
@@ -127,15 +143,17 @@ class Writer:
                 self._thread.start()
 
     def _work(self) -> None:
+        batch: list[_Operation] = []
         more = True
         try:
             while more:
                 batch, more = self._collect()
                 self._poked = False
                 _answer(self._settle(batch or [_Operation(_look)]))
+                batch = []
                 self._committer.checkpoint()
         finally:
-            self._end()
+            self._end(batch)
 
     def _collect(self) -> tuple[list[_Operation], bool]:
         """The next operations (none: a tick), and whether more may come."""
@@ -193,11 +211,10 @@ class Writer:
         results = self._committer.commit([operation.run for operation in operations])
         return list(map(_Outcome, operations, results))
 
-    def _end(self) -> None:
-        """Nobody must wait for a thread that has ended."""
+    def _end(self, left: list[_Operation]) -> None:
+        """Nobody must wait for a thread that has ended; `left` is what it was about to do."""
         with self._lock:
             self._closed = True
-            left: list[_Operation] = []
             with suppress(queue.Empty):
                 while True:
                     operation = self._queue.get_nowait()
