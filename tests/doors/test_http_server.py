@@ -71,7 +71,7 @@ async def test_a_root_that_is_no_folder_is_told(tmp_path: Path):
 
 
 async def test_an_address_that_is_none_is_told(tmp_path: Path):
-    with pytest.raises(UsageError, match="can't listen") as told:
+    with pytest.raises(NotAvailableError, match="can't listen") as told:
         await serve(App(config_in(tmp_path)), [], host="256.0.0.1", port=0)
     assert "--host" in told.value.remedy
 
