@@ -63,13 +63,25 @@ class Remember:
         self._names: dict[str, str] = {}
         self._hit = core.hit
         self.deletes = 0
+        self.__dict__["get"] = self._get_path()
 
     async def get(self, key: str) -> object:
         """The value, or None where there is none (or None was remembered: see `exists`)."""
-        entry = self._hit(self._names.get(key, ""))
-        if entry is None:
-            return (await self.find(key)).value
-        return self._core.value(entry) if entry.packed else entry.value
+        return (await self.find(key)).value
+
+    def _get_path(self) -> Callable[[str], Awaitable[object]]:
+        """`get` with the hit path before it, as a closure: a fifth of an L1 hit is attribute
+        look-ups.
+        """
+        name_of, hit, find, value = self._names.get, self._core.hit, self.find, self._core.value
+
+        async def get(key: str) -> object:
+            entry = hit(name_of(key, ""))
+            if entry is None:
+                return (await find(key)).value
+            return value(entry) if entry.packed else entry.value
+
+        return get
 
     async def find(self, key: str) -> Answer[object]:
         """The value with where it was found, or why it was not."""
