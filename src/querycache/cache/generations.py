@@ -16,7 +16,7 @@ What L2 could not be told (it was down) is owed: masked here at once, and paid b
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 
 from querycache.errors import TierError
@@ -25,7 +25,11 @@ from querycache.values import Stamp
 
 Stamps = tuple[tuple[str, Stamp], ...]
 
+EVERYTHING = "all"
+"""The tag of every entry."""
+
 _KNOWN_LIMIT = 100_000
+_OWED_LIMIT = 10_000
 _BOUND_LIMIT = 10_000
 
 
@@ -152,6 +156,18 @@ class Generations:
                 self._newest(stamps)
                 self._moved()
             self._on_change(Changes(tags=stamps))
+
+    def owe(self, keys: Iterable[str]) -> None:
+        """Masks keys of which L2 could not be told. Beyond a bound everything is owed instead, by
+        one counter.
+        """
+        self.owed_keys.update(keys)
+        if len(self.owed_keys) > _OWED_LIMIT:
+            self.owed_keys.clear()
+            self.owed_tags.add(EVERYTHING)
+            with self._lock:
+                self._known[EVERYTHING] = _nowhere()
+                self._moved()
 
     async def settle(self) -> bool:
         """Pays what is owed, if L2 is back; True when nothing is owed any more."""

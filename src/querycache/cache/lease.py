@@ -25,9 +25,8 @@ class Leases:
     async def held(self, key: str, seconds: float, patience: float) -> AsyncGenerator[bool]:
         """Waits up to `patience` seconds for the lease on `key`, and holds it for the block.
 
-        Yields whether there was a wait or a lease at all: then another process may have stored the
-        value meanwhile. A dead holder's lease runs out after `seconds`; with L2 down, or patience
-        at its end, the block runs without a lease.
+        Yields whether it is held. A dead holder's lease runs out after `seconds`; with L2 down, or
+        patience at its end, the block runs without a lease.
         """
         token = await self._wait(key, seconds, patience)
         if token is None:

@@ -212,10 +212,10 @@ class TwoTier:
         try:
             held = max(held, await self.l2.remove(keys))
         except TierError as error:
-            self.generations.owed_keys.update(keys)
+            self.generations.owe(keys)
             self._observer.emit(TierFailed(keys[0], self.l2.name, "remove", str(error)))
         except asyncio.CancelledError:  # L2 may have heard of it, or not
-            self.generations.owed_keys.update(keys)
+            self.generations.owe(keys)
             raise
         finally:
             for key in keys:  # what came back in between

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar, cast
 
+from querycache.cache.generations import EVERYTHING
 from querycache.cache.loading import Answer
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
@@ -13,7 +14,7 @@ from querycache.keys import Namer, Scope
 K = TypeVar("K")
 V = TypeVar("V")
 
-ALL = "all"
+ALL = EVERYTHING
 """The tag of every entry."""
 
 

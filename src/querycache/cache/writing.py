@@ -173,7 +173,7 @@ class WriteThrough:
         self._l1.remove(draft.key)
         told = draft.policy.l2 and draft.reach_l2 and not draft.policy.immutable
         if told and draft.guard is None:
-            self._generations.owed_keys.add(draft.key)
+            self._generations.owe([draft.key])
 
     def _to_l1(self, draft: Draft, tally: Tally, world: int, *, wanted: bool) -> bool:
         """Ends a draft's claim; puts it into L1 if it is `wanted` there, and else nothing stays
@@ -291,7 +291,7 @@ class WriteThrough:
         for place in places:
             self._observer.emit(NotStored(drafts[place].key, "l2_down"))
             if not drafts[place].policy.immutable:
-                self._generations.owed_keys.add(drafts[place].key)
+                self._generations.owe([drafts[place].key])
         return outcomes
 
     def _told(self, draft: Draft) -> None:

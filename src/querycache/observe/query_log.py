@@ -14,10 +14,11 @@ from pathlib import Path
 import msgspec
 
 from querycache.clock import Clock
-from querycache.keys import encode
+from querycache.keys import digest, encode
 
 _MOST_BYTES = 1024 * 1024
 _LONGEST_QUERY = 1000
+_LONGEST_NAME = 160  # characters; file systems allow 255 bytes
 _HALF_LIFE_S = 7 * 24 * 3600.0
 
 
@@ -68,7 +69,10 @@ class QueryLog:
             self._path(project).unlink()
 
     def _path(self, project: str) -> Path:
-        return self._folder / f"{encode(project)[:200]}.jsonl"
+        name = encode(project)
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[:_LONGEST_NAME]}-{digest(project)}"
+        return self._folder / f"{name}.jsonl"
 
     def _cut(self, path: Path) -> None:
         data = path.read_bytes()

@@ -114,3 +114,18 @@ async def test_losing_the_channel_keeps_the_mask_of_what_is_owed() -> None:
     generations.catch_up()
     await generations.learn(["a"])
     assert not generations.stand(stamps)
+
+
+async def test_what_is_owed_is_bounded() -> None:
+    generations, l2, _ = view()
+    stamps = await generations.take(("all",))
+    l2.shared.down = True
+    for start in range(0, 10_500, 500):
+        generations.owe(f"k{number}" for number in range(start, start + 500))
+    assert len(generations.owed_keys) <= 10_000
+    assert generations.owed_tags == {"all"}
+    assert not generations.stand(stamps)  # whatever is masked no longer one by one
+    l2.shared.down = False
+    assert await generations.settle()
+    assert not generations.stand(stamps)
+    assert generations.stand(await generations.take(("all",)))

@@ -215,6 +215,9 @@ async def test_the_query_log_is_bounded_and_survives_garbage(tmp_path: Path) -> 
         assert log.popular("p") == ["kept"]
         log.record("p", "x" * 5000)
         assert log.popular("p") == ["kept"]
+        for letter in "ab":
+            log.record(f"{'é' * 90}{letter}", letter)
+        assert log.popular(f"{'é' * 90}a") == ["a"]
         log.forget("p")
         assert log.popular("p") == []
 
