@@ -8,11 +8,9 @@ from typing import Literal
 
 import msgspec
 
-MissReason = Literal[
-    "absent", "expired", "invalidated", "unreadable", "l2_down", "bypassed", "disabled"
-]
+MissReason = Literal["absent", "expired", "invalidated", "unreadable", "l2_down", "disabled"]
 
-RefusalReason = Literal["too_big", "unsupported", "invalidated_meanwhile", "l2_down", "l2_full"]
+RefusalReason = Literal["too_big", "unsupported", "invalidated_meanwhile", "l2_down"]
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=True):
