@@ -107,11 +107,15 @@ class MemoryL2:
         self.source = next(self._sources)
         self.backplane = MemoryBackplane(shared, self.source)
 
-    async def read(self, keys: Sequence[str]) -> list[Read]:
+    async def read(self, keys: Sequence[str], *, fenced: bool = True) -> list[Read]:
+        del fenced
         self.shared.check()
         guard, wall = len(self.shared.log), self.shared.clock.wall()
         found = [self.shared.entries.get(key) for key in keys]
         return [Read(row[0] if row and row[1] > wall else None, guard) for row in found]
+
+    def witnessed(self, key: str) -> int | None:
+        del key
 
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         self.shared.check()

@@ -168,10 +168,11 @@ class L2Suite(ABC):
         assert await self.value(ours, "k:1") is None
 
     @pytest.mark.asyncio
-    async def test_one_guard_serves_a_whole_batch(self, pair: Pair) -> None:
+    async def test_a_batch_of_guarded_writes(self, pair: Pair) -> None:
         ours, _ = pair
-        guard = (await ours.read(["k:0", "k:1", "k:2"]))[0].guard
-        writes = [self.entry(f"k:{number}", guard=guard) for number in range(3)]
+        keys = [f"k:{number}" for number in range(3)]
+        guards = [read.guard for read in await ours.read(keys)]
+        writes = [self.entry(key, guard=guard) for key, guard in zip(keys, guards, strict=True)]
         assert await ours.write(writes) == [True, True, True]
         assert await ours.write(writes) == [False, False, False]
 

@@ -146,8 +146,8 @@ async def test_a_back_fill_under_way_does_not_bring_back_what_was_removed() -> N
         gate, reached = asyncio.Event(), asyncio.Event()
         read = one.l2.read
 
-        async def slow(keys: list[str]) -> object:
-            found = await read(keys)
+        async def slow(keys: list[str], *, fenced: bool) -> object:
+            found = await read(keys, fenced=fenced)
             reached.set()
             await gate.wait()
             return found

@@ -27,6 +27,7 @@ NO_TEST_OF_THEIR_OWN = {
     "ports/observer.py": "shapes; the behaviour suites test what they promise",
     "ports/origins.py": "shapes; the behaviour suites test what they promise",
     "ports/tiers.py": "shapes; the behaviour suites test what they promise",
+    "tiers/redis/link.py": "shapes; the L2 suite on real servers tests what they promise",
     "tiers/sqlite/committer.py": "the L2 suite and tests/live test the tier that it is part of",
     "tiers/sqlite/tier.py": "the L2 suite and tests/live test it through the package",
     "tiers/sqlite/writer.py": "the L2 suite and tests/live test the tier that it is part of",

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 _EVENTS_KEPT = 4000
 _QUERY_LEASE_S = 2.0
-_DEAF_L1_TTL_S = 5.0  # where L2 could not be opened, nobody tells what is no longer true
 
 
 class Wiring:
@@ -123,7 +122,7 @@ class Wiring:
             )
         except TierError as error:  # callers go on without it; health says so
             self._observer.emit(TierFailed("", "sqlite", "open", str(error)))
-            return AbsentTier("sqlite", error, self.clock), LocalBackplane()
+            return AbsentTier("sqlite", error, self.clock), LocalBackplane(deaf=True)
 
     @cached_property
     def l1(self) -> L1:
@@ -154,7 +153,6 @@ class Wiring:
     def _policy(self, kind: Kind) -> Policy:
         settings = self.config.kinds[kind]
         used = self.config.core.enabled and settings.enabled
-        deaf = isinstance(self._shared[0], AbsentTier)
         timeout = self.config.core.loader_timeout_s
         return Policy(
             kind=kind,
@@ -164,7 +162,7 @@ class Wiring:
             shape=Shape(compress=settings.compression),
             l1=used and self.config.l1_used,
             l2=used and self.config.l2_backend != "none",
-            l1_ttl=_DEAF_L1_TTL_S if deaf else self.config.l1.ttl_s,
+            l1_ttl=self.config.l1.ttl_s,
         )
 
     @cached_property

@@ -18,17 +18,19 @@ def entry_for(  # noqa: PLR0913 -- a record
     age: float,
     fresh_left: float,
     usable_left: float,
+    l1_life: float,
     load_s: float,
     tags: Stamps,
     world: int,
     tally: Tally,
     weight: int,
 ) -> Entry:
-    """An entry that is `age` seconds old at `now` (monotonic) and has these lives left.
+    """An entry that is `age` seconds old at `now` (monotonic) and has these lives left; in L1 it
+    lives for `l1_life` at most.
 
     Equal times are one object: an entry's times are a good part of what it weighs.
     """
-    expires = now + min(usable_left, policy.l1_ttl)
+    expires = now + min(usable_left, policy.l1_ttl, l1_life)
     fresh_until = expires if fresh_left >= usable_left else min(now + fresh_left, expires)
     settled_until = fresh_until
     if policy.beta:

@@ -6,9 +6,13 @@ none has moved. This module is the process's view of the counters: kept coherent
 view, so that an entry which was checked under the present world needs no second look.
 
 A counter is put into the view by whoever comes later, the drain or the fetch: the drain always
-overwrites, a fetch only fills a gap, and a fetch that began before the view was emptied (the
-channel was lost, or the view grew too large) fills nothing. So it never goes back to an older
-stamp. While the channel is down each read begins with an empty view.
+overwrites, a fetch only fills a gap, and a fetch that began before the view lost something (the
+channel was lost, the view grew too large, a counter moved to a stamp that only L2 knows) fills
+nothing. So it never goes back to an older stamp.
+
+While nobody tells this process anything (it is deaf: the server is gone), the view stays as it was
+last known, a counter that L2 can't be asked for gets a stamp that no counter ever had, and what is
+put into L1 lives for `DEAF_LIFE_S` at most. When the channel is back, L1 and the view begin anew.
 
 What L2 could not be told (it was down) is owed: masked here at once, and paid by `settle`.
 """
@@ -28,8 +32,12 @@ Stamps = tuple[tuple[str, Stamp], ...]
 EVERYTHING = "all"
 """The tag of every entry."""
 
+DEAF_LIFE_S = 2.0
+"""The longest life in L1 of what is put there while nobody tells what is no longer true."""
+
 _KNOWN_LIMIT = 100_000
 _OWED_LIMIT = 10_000
+_ATTEMPTS = 3
 _BOUND_LIMIT = 10_000
 
 
@@ -45,6 +53,8 @@ class Generations:
         "_losses",
         "_on_change",
         "bypass",
+        "deaf",
+        "l1_life",
         "owed_keys",
         "owed_tags",
         "seen",
@@ -56,6 +66,8 @@ class Generations:
         self.world = 0
         self.seen = -1
         self.bypass = False
+        self.deaf = False
+        self.l1_life = float("inf")
         self.owed_keys: set[str] = set()
         self.owed_tags: set[str] = set()
         self._l2 = l2
@@ -72,8 +84,11 @@ class Generations:
             if self._backplane.epoch[0] == self.seen:
                 return True
             changes = self._backplane.drain()
-            if changes.lost or changes.bypass or len(self._known) > _KNOWN_LIMIT:
+            gone = changes.lost and not changes.deaf
+            if gone or changes.bypass or len(self._known) > _KNOWN_LIMIT:
                 self._forget()
+            self.deaf = changes.deaf
+            self.l1_life = DEAF_LIFE_S if changes.deaf else float("inf")
             # What is owed stays masked: L2 has not heard of it yet.
             self._newest({t: at for t, at in changes.tags.items() if t not in self.owed_tags})
             if changes.tags:
@@ -109,12 +124,23 @@ class Generations:
             with self._lock:
                 self._forget()
             missing = list(tags)
-        losses = self._losses
-        found = await self._l2.stamps(missing)
-        with self._lock:
-            if losses == self._losses:
-                for tag, stamp in found.items():
-                    self._known.setdefault(tag, stamp)
+        for _ in range(_ATTEMPTS):
+            losses = self._losses
+            found = await self._asked(missing)
+            with self._lock:
+                if losses == self._losses:
+                    for tag, stamp in found.items():
+                        self._known.setdefault(tag, stamp)
+                    return
+
+    async def _asked(self, tags: Sequence[str]) -> Mapping[str, Stamp]:
+        try:
+            return await self._l2.stamps(tags)
+        except TierError:
+            self.catch_up()
+            if not self.deaf:
+                raise
+            return {tag: _nowhere() for tag in tags}
 
     def now(self, tag: str) -> Stamp | None:
         """The counter's present stamp, if it is known."""
@@ -188,10 +214,13 @@ class Generations:
             return False
         return True
 
-    def _newest(self, stamps: Mapping[str, Stamp]) -> None:
+    def _newest(self, stamps: Mapping[str, Stamp | None]) -> None:
         for tag, stamp in stamps.items():
             known = self._known.get(tag)
-            if known is None or known.epoch != stamp.epoch or known.number < stamp.number:
+            if stamp is None:
+                self._losses += 1
+                self._known.pop(tag, None)
+            elif known is None or known.epoch != stamp.epoch or known.number < stamp.number:
                 self._known[tag] = stamp
 
     def _forget(self) -> None:

@@ -73,7 +73,7 @@ class Reader:
         return looked
 
     async def _read(self, keys: Sequence[str], policy: Policy, tally: Tally) -> list[Looked]:
-        reads = await self._l2.read(keys)
+        reads = await self._l2.read(keys, fenced=not policy.immutable)
         opened = [
             self._open(key, read, policy, tally) for key, read in zip(keys, reads, strict=True)
         ]
@@ -123,6 +123,7 @@ class Reader:
             age=max(0.0, wall - record.born),
             fresh_left=min(record.fresh_until - wall, life),
             usable_left=left,
+            l1_life=self._generations.l1_life,
             load_s=record.load_s,
             tags=self._generations.same(record.tags),
             world=world,

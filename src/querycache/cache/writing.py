@@ -208,6 +208,7 @@ class WriteThrough:
             age=age,
             fresh_left=draft.fresh - age,
             usable_left=draft.usable - age,
+            l1_life=self._generations.l1_life,
             load_s=draft.load_s,
             tags=draft.stamps,
             world=world,
@@ -269,8 +270,9 @@ class WriteThrough:
         except UnsupportedValueError:
             return None
         tags = tuple(tag for tag, _ in draft.stamps)
-        tell = not draft.policy.immutable
-        return Write(draft.key, data, record.expires_at, tags, draft.guard, tell)
+        told = not draft.policy.immutable
+        guard = draft.guard if told else None
+        return Write(draft.key, data, record.expires_at, tags, guard, told)
 
     def _refused(self, draft: Draft, reason: RefusalReason) -> bool:
         self._observer.emit(NotStored(draft.key, reason))

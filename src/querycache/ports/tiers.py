@@ -126,8 +126,7 @@ class L1(Protocol):
 
 class Read(msgspec.Struct, frozen=True, gc=False):
     """What L2 has for a name. `guard` is the version of the world at the read: a later `write`
-    under it is refused when the name, or one of the write's tags, was invalidated or overwritten
-    in between.
+    of that name under it is refused when the name was invalidated or overwritten in between.
     """
 
     data: bytes | None
@@ -142,8 +141,8 @@ class Write(msgspec.Struct, frozen=True):
         data: The whole envelope.
         expires_at: Wall seconds of its hard expiry.
         tags: Names of the counters that it depends on.
-        guard: From `Read.guard`, taken before its load began; None for an unconditional write by a
-            caller.
+        guard: From the `Read.guard` of its own name, taken before its load began; None for an
+            unconditional write.
         tell: Whether other processes must hear of it: False for what is addressed by content and
             so never differs.
     """
@@ -166,8 +165,22 @@ class Listing(msgspec.Struct, frozen=True, gc=False):
     expires_at: float
 
 
+class Pool(msgspec.Struct, frozen=True):
+    """The connections of this process to the servers."""
+
+    created: int = 0
+    available: int = 0
+    in_use: int = 0
+    most: int = 0
+
+
 class L2Info(msgspec.Struct, frozen=True):
-    """How L2 is. `ping_ms` is None where it can't be reached; then `error` says why."""
+    """How L2 is. `ping_ms` is None where it can't be reached; then `error` says why.
+
+    `memory_bytes` and `memory_peak_bytes` are a server's own, `pool` the connections to it, and
+    `lag_ms` how long an invalidation took to reach this process when that was last measured; None
+    where there is no such thing.
+    """
 
     backend: str
     connected: bool
@@ -177,6 +190,10 @@ class L2Info(msgspec.Struct, frozen=True):
     max_bytes: int | None = None
     where: str = ""
     error: str = ""
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    pool: Pool | None = None
+    lag_ms: float | None = None
 
 
 class L2(Protocol):
@@ -193,7 +210,17 @@ class L2(Protocol):
 
     name: str
 
-    async def read(self, keys: Sequence[str]) -> list[Read]: ...
+    async def read(self, keys: Sequence[str], *, fenced: bool = True) -> list[Read]:
+        """What it has for each. Without `fenced` the guards mean nothing: for what is addressed by
+        content, whose writes need none.
+        """
+        ...
+
+    def witnessed(self, key: str) -> int | None:
+        """The guard of `key` that this process saw last, without asking anyone: an upper bound of
+        what it can know of the name. None where it saw none.
+        """
+        ...
 
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         """Stores each; False where its guard found the world moved."""
@@ -249,18 +276,21 @@ class Changes(msgspec.Struct, frozen=True):
 
     Attributes:
         keys: Names whose entries in L1 are no longer true.
-        tags: Counters that moved, with their new stamps.
+        tags: Counters that moved, with their new stamps; None where only L2 knows it.
         seen: The epoch up to which this is complete; -1 while a change is under way or the channel
             is lost, so that the next read drains again.
         lost: The channel skipped something: everything in L1 and every known counter is in doubt.
         bypass: L1 must not be served from until a later drain says otherwise.
+        deaf: Nobody tells this process anything until a later drain says otherwise: what it puts
+            into L1 meanwhile must be short-lived. Begins and ends with `lost`.
     """
 
     keys: Sequence[str] = ()
-    tags: Mapping[str, Stamp] = {}
+    tags: Mapping[str, Stamp | None] = {}
     seen: int = 0
     lost: bool = False
     bypass: bool = False
+    deaf: bool = False
 
 
 class Backplane(Protocol):

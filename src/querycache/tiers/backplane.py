@@ -57,12 +57,17 @@ _LAST_WORD = (1 << 64) - 1
 
 
 class LocalBackplane:
-    """For a process that shares nothing: nobody to tell, and the epoch never moves."""
+    """For a process that shares nothing: nobody to tell, and the epoch never moves. `deaf`: what
+    it would share can't be reached.
+    """
 
     epoch: Sequence[int] = (0,)
 
+    def __init__(self, *, deaf: bool = False) -> None:
+        self._deaf = deaf
+
     def drain(self) -> Changes:
-        return Changes()
+        return Changes(deaf=self._deaf)
 
     def close(self) -> None:
         """Nothing to close."""

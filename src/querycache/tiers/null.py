@@ -31,8 +31,12 @@ class NullTier:
         self._counters: dict[str, int] = {}
         self._leases: dict[str, tuple[str, float]] = {}  # token, deadline in monotonic s
 
-    async def read(self, keys: Sequence[str]) -> list[Read]:
+    async def read(self, keys: Sequence[str], *, fenced: bool = True) -> list[Read]:
+        del fenced
         return [Read(None, self._version) for _ in keys]
+
+    def witnessed(self, key: str) -> int | None:
+        del key
 
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         return [self._accept(write) for write in writes]

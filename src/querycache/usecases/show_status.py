@@ -134,6 +134,8 @@ class ShowStatus:
             problems.append(f"L2 ({info.backend}) does not answer: {info.error}")
         if generations.bypass:
             problems.append("the invalidation channel is down: L1 is bypassed")
+        if generations.deaf:
+            problems.append("nobody tells what is no longer true: L1 entries live for 2 s")
         if self._core.writer.trouble:
             problems.append(f"L2 ({info.backend}) refused a write: {self._core.writer.trouble}")
         if generations.owed_keys or generations.owed_tags:

@@ -78,7 +78,8 @@ class SqliteTier:
         """
         return self._store.rebuilt
 
-    async def read(self, keys: Sequence[str]) -> list[Read]:
+    async def read(self, keys: Sequence[str], *, fenced: bool = True) -> list[Read]:
+        del fenced
         if self._store.life.words[RETIRED]:
             await self._reopen()
         if len(keys) == 1:
@@ -89,6 +90,9 @@ class SqliteTier:
                 await asyncio.sleep(0)  # let others run
             found += self._read_many(keys[start : start + _CHUNK])
         return found
+
+    def witnessed(self, key: str) -> int | None:
+        del key
 
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         if not writes:

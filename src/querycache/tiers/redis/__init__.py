@@ -1,0 +1,1 @@
+"""The shared L2 on Redis or Valkey."""
