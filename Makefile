@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test soak lint format bench docs lock
+.PHONY: help install demo serve test soak needs lint format bench docs lock
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -19,10 +19,10 @@ demo: install ## index PROJECT (default: this repository), ask, and show what th
 serve: install ## HTTP and MCP for PROJECT on port 8000
 	@$(BIN)/querycache serve "$(PROJECT)"
 
-test: $(VENV)/.dev ## the whole suite but the soak
+test: needs $(VENV)/.dev ## the whole suite but the soak
 	$(BIN)/python -m pytest -m "not soak"
 
-soak: $(VENV)/.dev ## faults and fuzzing at full size
+soak: needs $(VENV)/.dev ## faults and fuzzing at full size
 	$(BIN)/python -m pytest -m soak --timeout=1200
 
 lint: $(VENV)/.dev ## format, lint, types and layers
@@ -43,6 +43,9 @@ docs: install ## docs/reference, from the code
 
 lock: ## pin requirements/*.txt anew (wants uv)
 	requirements/lock.sh
+
+needs:
+	@tests/needs.sh git openssl redis-server redis-cli
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
