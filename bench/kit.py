@@ -10,6 +10,9 @@ import argparse
 import asyncio
 import gc
 import os
+import shutil
+import socket
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -158,6 +161,37 @@ async def app_at(home: Path, **variables: str) -> AsyncGenerator[App]:
         yield app
     finally:
         await app.close()
+
+
+@contextmanager
+def redis_at(folder: Path, *options: str) -> Generator[tuple[str, int]]:
+    """A redis-server of our own, in memory: the path of its socket, and its port."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise FileNotFoundError(
+            "no redis-server on the PATH (Debian: apt-get install redis-server)"
+        )
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = int(found.getsockname()[1])
+    path = folder / "redis.sock"
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(path)]
+    command += ["--save", "", "--appendonly", "no", "--dir", str(folder), *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:  # noqa: S603 -- found above
+        try:
+            deadline = time.monotonic() + 10
+            while not _answers(path):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise TimeoutError(f"{program} did not start on port {port}")
+                time.sleep(0.01)
+            yield str(path), port
+        finally:
+            server.kill()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        return line.connect_ex(str(path)) == 0
 
 
 # --- what is indexed ---------------------------------------------------------------------------

@@ -31,8 +31,7 @@ def settings() -> Iterator[str]:
         " environment wins). A value that is out of range stops the start and says what is"
         " allowed; an unknown name warns with the nearest known one. `querycache config show`"
         " tells the values in force and where each came from. What asks for something that this"
-        " version does not have (Redis, encryption, a write strategy other than write-through) is"
-        " refused at the start."
+        " version does not have (encryption, strict isolation) is refused at the start."
     )
     group = None
     for field in FIELDS.values():

@@ -12,6 +12,8 @@ MissReason = Literal["absent", "expired", "invalidated", "unreadable", "l2_down"
 
 RefusalReason = Literal["too_big", "unsupported", "invalidated_meanwhile", "l2_down"]
 
+Difference = Literal["newer", "older", "altered", "unreadable"]
+
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Something that happened to the entry `key` (or to the whole cache, where `key` is empty)."""
@@ -89,3 +91,11 @@ class Unreadable(Event, frozen=True, gc=False, tag=True):
     """Stored bytes did not open; `reason` as in `errors.UnreadableError`."""
 
     reason: str
+
+
+class Healed(Event, frozen=True, gc=False, tag=True):
+    """L1 served what L2 held otherwise, and gave way. `found` says what L2 held: something newer
+    or older, something else of the same birth, or what does not open.
+    """
+
+    found: Difference

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
 import pytest
-from tests.doors.cli_kit import Cli, spawn, write
+from tests.doors.cli_kit import Cli, Ended, spawn, write
 
 from querycache.assembly import App
 from querycache.cache.examining import Examined
 from querycache.config import load_config
 from querycache.doors.cli.explanation import as_text
+from querycache.ports.tiers import Write
 from querycache.usecases.explain_key import Explained
 from querycache.values import Kind
 
@@ -101,6 +103,37 @@ def test_stats_speak_of_the_living_processes(cli: Cli, tmp_path: Path):
     asyncio.run(app.close())
     assert cli("stats", "--json").json["processes"] == []
     assert not list((tmp_path / "home" / "registry").iterdir())
+
+
+def test_living_processes_compare_their_tiers_when_asked(cli: Cli):
+    alone = cli("coherency", "--json").json
+    assert (alone["coherent"], alone["processes"]) == (True, [])
+    assert "no querycache process" in cli("coherency").out
+    app = App(load_config().config, door="serve")
+
+    async def work() -> list[Ended]:
+        for key in ("edited", "kept"):
+            await app.remember.set(key, [key])
+        await app.keep_house()
+        name = app.remember.name("edited")
+        await app.core.l2.write([Write(name, b"by hand", 4e9, tell=False)])
+        app.keep_house_here()
+        words = (["coherency", "--json"], ["coherency"], ["stats"])
+        return [await asyncio.to_thread(spawn, words) for words in words]
+
+    first, second, stats = asyncio.run(work())
+    assert first.status == 1
+    found = json.loads(first.out)
+    assert (found["coherent"], found["stale_entries"]) == (False, 1)
+    assert found["mismatched_keys"] == ["codebase_rag:other:_:edited"]
+    (process,) = found["processes"]
+    assert (process["pid"], process["found"]["checked_keys"]) == (os.getpid(), 2)
+    assert (second.status, f"serve {os.getpid()}" in second.out) == (0, True)
+    assert "comparisons of the tiers: 2, of 3 entries, 1 of which differed" in stats.out
+    silent = spawn(["coherency", "--wait-s", "0"])
+    assert silent.status == 1
+    assert "did not answer" in silent.out
+    asyncio.run(app.close())
 
 
 def test_stats_either_watch_or_answer_in_json(cli: Cli):

@@ -11,7 +11,7 @@ from querycache.doors.cli.program import app
 
 NAMES = {
     *("index", "search", "projects", "forget", "warm", "health", "stats", "keys", "explain"),
-    *("invalidate", "serve", "mcp", "demo", "bench", "replay"),
+    *("coherency", "invalidate", "serve", "mcp", "demo", "bench", "replay"),
 }
 
 

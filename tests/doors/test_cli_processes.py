@@ -23,7 +23,7 @@ pytestmark = pytest.mark.live
 
 COMMANDS = (
     *("index", "search", "projects", "forget", "warm", "health", "stats", "keys", "explain"),
-    *("invalidate", "serve", "mcp", "demo", "bench", "replay"),
+    *("coherency", "invalidate", "serve", "mcp", "demo", "bench", "replay"),
     *("config show", "config check", "models list", "models install"),
 )
 HEAVY = ("querycache.assembly", "apsw", "mcp", "numpy", "starlette", "tokenizers", "tree_sitter")

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from querycache.doors.cli.demo import Asked, Place, Shown
 from querycache.doors.cli.options import examples
 from querycache.doors.cli.progress import counting, indexing
-from querycache.doors.cli.render import type_table
+from querycache.doors.cli.render import agreement, health_text, type_table
 from querycache.doors.cli.render_demo import demonstration
 from querycache.doors.cli.render_search import searched
 from querycache.doors.cli.stats import Stats
 from querycache.observe.registry import Published
 from querycache.ports.origins import Hit
+from querycache.ports.tiers import L2Info, Pool
 from querycache.testing import FakeClock
 from querycache.usecases.index_project import Indexed, Progress
 from querycache.usecases.list_keys import Pattern
 from querycache.usecases.search_code import CacheInfo, Searched
-from querycache.usecases.show_status import Health, KindCounts, Snapshot, TierStats
+from querycache.usecases.show_status import (
+    Checks,
+    Health,
+    KindCounts,
+    Pending,
+    Snapshot,
+    Tiers,
+    TierStats,
+    together,
+)
+from querycache.usecases.show_status.counts import l1_stats, l2_stats
+from querycache.usecases.show_status.health import memory_usage, pool_stats
 
 EVIL = "\x1b[31m\u202e"
 COLD = CacheInfo(
@@ -164,8 +177,10 @@ def test_statistics_are_sums_over_processes():
         (Published(11, 5.0, "serve", 70.0, {}), one),
         (Published(22, 1.0, f"mcp{EVIL}", 70.0, {}), other),
     ]
-    tiers = TierStats(True, 3, 5, 0), TierStats(False, 0, 0, 0)
-    stats = Stats(told, tiers, HEALTH, 80.0)
+    counted = TierStats(True, 3, 5, 0), TierStats(False, 0, 0, 0)
+    sums = together([one, other])
+    tiers = Tiers(l1_stats(counted[0], sums), l2_stats(counted[1], HEALTH, sums))
+    stats = Stats(told, tiers, 80.0)
     answer = stats.as_json()
     assert (answer.hit_count, answer.miss_count, answer.delete_count) == (5, 3, 4)
     assert (answer.last_reset, answer.uptime_s) == (1.0, 79.0)
@@ -175,6 +190,33 @@ def test_statistics_are_sums_over_processes():
     shown = printed(stats.as_text())
     assert r"2 living processes: serve 11 (up 75 s), mcp\x1b[31m\u202e 22 (up 79 s)" in shown
     assert "62.5%" in shown
+    assert "the tiers were not compared yet" in shown
+
+
+def test_how_far_the_tiers_agree_is_said_in_a_line():
+    checks = Checks().after(1200, 3, at=70.0, took_s=0.1)
+    told = agreement(checks, Pending(dirty=4, recovery=5), 1.25, 80.0)
+    assert told == (
+        "comparisons of the tiers: 1, of 1,200 entries, 3 of which differed;"
+        " the last one 10 s ago;"
+        " 4 entries to be written, 5 to recover; an invalidation takes 1.2 ms"
+    )
+
+
+def test_a_server_is_shown_with_its_memory_and_connections():
+    info = L2Info(
+        "redis", connected=True, memory_bytes=1024, pool=Pool(created=2, in_use=1), lag_ms=2.0
+    )
+    health = replace(
+        HEALTH,
+        redis_connected=True,
+        memory_usage=memory_usage(info),
+        connection_pool_stats=pool_stats(info, 20),
+        invalidation_lag_ms=2.0,
+    )
+    shown = printed(health_text(health))
+    assert "memory 1.00K, peak 0B; connections 1 in use of 2, at most 20" in shown
+    assert "an invalidation takes 2.0 ms" in shown
 
 
 def test_the_demonstration_shows_every_run():

@@ -17,8 +17,11 @@ from querycache.assembly.app import App
 from querycache.doors.http_api import wire
 from querycache.doors.http_api.app import create_app
 from querycache.doors.http_api.openapi import document
-from querycache.doors.http_api.routes import ROUTES, STATUS_OF, status_of
+from querycache.doors.http_api.route import STATUS_OF, status_of
+from querycache.doors.http_api.routes import ROUTES
+from querycache.ports.tiers import Write
 from querycache.usecases.show_status import KindCounts, Snapshot, TierStats
+from querycache.usecases.show_status.counts import l1_stats
 
 pytestmark = pytest.mark.asyncio
 
@@ -160,6 +163,27 @@ async def test_status_has_the_fields_of_the_guide(tmp_path: Path):
     assert metrics["l1_memory_usage"] == pytest.approx(stats["tiers"]["l1"]["memory_usage_mb"])
     assert (health["status"], health["redis_ping_time"]) == ("healthy", None)
     assert (ready, alive) == ({"ready": True, "projects": 1}, {"status": "ok"})
+
+
+async def test_the_tiers_are_compared_on_demand(tmp_path: Path):
+    async with serving(config_in(tmp_path)) as peer:
+        for key in ("edited", "kept"):
+            await peer.app.remember.set(key, [key])
+        name = peer.app.remember.name("edited")
+        await peer.app.core.l2.write([Write(name, b"by hand", 4e9, tell=False)])
+        found = checked(await peer.post("/coherency", {}), "POST", "/coherency")
+        again = checked(await peer.post("/coherency", {"limit": 1}), "POST", "/coherency")
+        stats = checked(await peer.get("/stats/cache"), "GET", "/stats/cache")
+        health = checked(await peer.get("/health/cache"), "GET", "/health/cache")
+        wrong = await peer.post("/coherency", {"limit": -1})
+        read = await peer.get("/coherency")
+    assert (found["coherent"], found["stale_entries"]) == (False, 1)
+    assert (found["mismatched_keys"], found["checked_keys"]) == ([name], 2)
+    assert (again["coherent"], again["checked_keys"]) == (True, 1)
+    told = stats["tiers"]["l2"]["coherency"]
+    assert (told["checks"], told["compared"], told["mismatches"]) == (2, 3, 1)
+    assert health["coherency"] == told
+    assert (wrong.status, read.status) == (400, 405)
 
 
 async def test_an_unused_cache_has_no_rates_that_are_no_numbers(tmp_path: Path):
@@ -314,8 +338,6 @@ async def test_blocks_are_made_from_what_is_counted():
     snapshot = Snapshot(
         kinds={"search": KindCounts(l1_hits=3, misses=1)}, l1_bytes=2 * 1024 * 1024
     )
-    block = wire.l1_stats(
-        TierStats(enabled=True, hit_count=3, miss_count=1, error_count=0), snapshot
-    )
+    block = l1_stats(TierStats(enabled=True, hit_count=3, miss_count=1, error_count=0), snapshot)
     assert (block.hit_rate, block.memory_usage_mb) == (0.75, 2.0)
     assert wire.counted(snapshot)["hit_count"] == 3

@@ -276,7 +276,7 @@ async def test_the_user_of_the_page_can_do_what_is_needed_and_no_more():
             "MGET codebase_rag:file:_:a codebase_rag:meta:ver:x",
             "SET codebase_rag:file:_:a value PX 1000",
             "EVAL return 1 codebase_rag:file:_:a",
-            "CLIENT TRACKING ON BCAST NOLOOP PREFIX codebase_rag:",
+            "CLIENT TRACKING ON BCAST PREFIX codebase_rag:",
             "PUBLISH codebase_rag:meta:told message",
             "SUBSCRIBE codebase_rag:meta:told",
             "HELLO 3",

@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
+from querycache.cache.waiting import Limits
 from querycache.codec.pipeline import Pipeline
+from querycache.ports.journal import Journal
 from querycache.testing import FakeClock, MemoryL2, RecordingObserver, SharedMemory
 from querycache.tiers.memory import MemoryTier, weigh
 
@@ -22,7 +24,13 @@ PLAIN = Policy(ttl=100.0)
 class Process:
     """One process's core over the shared store."""
 
-    def __init__(self, shared: SharedMemory, seed: int = 1) -> None:
+    def __init__(
+        self,
+        shared: SharedMemory,
+        seed: int = 1,
+        limits: Limits = Limits(),  # noqa: B008 -- an immutable value
+        journal: Journal | None = None,
+    ) -> None:
         self.l2 = MemoryL2(shared)
         self.clock = shared.clock
         self.observer = RecordingObserver()
@@ -37,7 +45,9 @@ class Process:
                 observer=self.observer,
                 weigh=weigh,
                 draw=random.Random(seed).random,  # noqa: S311 -- jitter
-            )
+            ),
+            limits,
+            journal,
         )
 
     async def get(self, key: str = KEY, policy: Policy = PLAIN) -> object:
@@ -83,12 +93,16 @@ class Origin:
 
 
 @asynccontextmanager
-async def processes(count: int = 1) -> AsyncGenerator[list[Process]]:
+async def processes(
+    count: int = 1,
+    limits: Limits = Limits(),  # noqa: B008 -- an immutable value
+) -> AsyncGenerator[list[Process]]:
     """Processes over one shared store; checks at the end that each is whole."""
     shared = SharedMemory(FakeClock())
-    started = [Process(shared, seed=place) for place in range(count)]
+    started = [Process(shared, seed=place, limits=limits) for place in range(count)]
     yield started
     shared.down = False
     await shared.clock.settle()
     for process in started:
+        assert await process.core.write_back.close() == 0
         process.whole()

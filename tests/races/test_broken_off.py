@@ -14,8 +14,8 @@ import pytest
 from tests.races.core_kit import ALL, KEY, PLAIN, Origin, processes
 
 from querycache.cache import generations
+from querycache.cache.claims import Claims
 from querycache.cache.policy import Policy
-from querycache.cache.writing import Claims
 from querycache.errors import UsageError
 from querycache.events import Missed
 from querycache.ports.tiers import Changes, Write
@@ -213,6 +213,18 @@ async def test_a_tag_moved_elsewhere_does_not_lift_the_mask_of_what_is_owed() ->
         await one.core.invalidate(ALL)
         one.l2.shared.down = False
         assert await one.get() is None
+
+
+async def test_a_tag_moved_elsewhere_takes_what_was_stored_under_the_mask() -> None:
+    async with processes(2) as (one, two):
+        await one.put("x")
+        one.l2.shared.down = True
+        await one.core.invalidate(ALL)
+        one.l2.shared.down = False
+        await one.put("stored under the mask")
+        await two.core.invalidate(ALL)
+        assert await one.get() is None
+        assert await one.core.settle()
 
 
 async def test_with_the_channel_down_l2_is_judged_by_its_own_counters() -> None:

@@ -10,10 +10,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from inspect import isawaitable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from querycache.assembly.comparing import REQUEST
 from querycache.assembly.models import Installed, Model, install_model, models
 from querycache.assembly.models import Progress as ModelProgress
 from querycache.assembly.wiring import Wiring
@@ -40,7 +43,6 @@ from querycache.values import Kind
 _PULSE_S = 1.0
 _FRESH_FOR_S = 1.0
 _EVENTS_PUBLISHED = 2000
-_SAMPLE = 200  # entries of L1 that a coherency check in the background compares
 
 
 class App(Wiring):
@@ -56,7 +58,7 @@ class App(Wiring):
         self._housekeeper: asyncio.Task[None] | None = None
         self._done: tuple[Snapshot, int] | None = None  # as it was last told
         self._document: dict[str, object] = {}
-        self._due = dict.fromkeys(("l1", "l2", "coherency"), self.clock.monotonic())
+        self._due = dict.fromkeys(("l1", "l2"), self.clock.monotonic())
 
     # --- projects ------------------------------------------------------------------------------
 
@@ -281,13 +283,10 @@ class App(Wiring):
 
     async def keep_house(self) -> None:
         """One turn of the background work."""
-        await self.core.generations.settle()
+        await self.core.settle()
         await asyncio.to_thread(self._publish)
         now = self.clock.monotonic()
-        coherency = self.config.coherency
-        if coherency.check_enabled and now - self._due["coherency"] >= coherency.check_interval_s:
-            self._due["coherency"] = now
-            await self.check_coherency(limit=_SAMPLE)
+        await self.comparing.turn(now)
         settings = self.config.l1
         if settings.expired_cleanup_enabled:
             if now - self._due["l1"] >= settings.cleanup_interval_s:
@@ -300,10 +299,12 @@ class App(Wiring):
 
     def _publish(self) -> None:
         snapshot = self.status.snapshot()
-        done = msgspec.structs.replace(snapshot, uptime_s=0.0), sum(self.ring.counts.values())
+        answer, told = self.comparing.answer, sum(self.ring.counts.values())
+        done = msgspec.structs.replace(snapshot, uptime_s=0.0), told
         if done != self._done:  # an idle process writes nothing
             events = self.ring.rows()[-_EVENTS_PUBLISHED:]
-            self._done, self._document = done, {"snapshot": snapshot, "events": events}
+            self._done = done
+            self._document = {"snapshot": snapshot, "events": events, REQUEST: answer}
         self.registry.publish(self._document)
 
     def keep_house_here(self) -> None:
@@ -332,17 +333,16 @@ class App(Wiring):
 
     async def close(self) -> None:
         """Ends what runs and lets go of what is open. Idempotent."""
-        made = self.__dict__
+        made: dict[str, Any] = self.__dict__
         await self._end_housekeeping()
         if "core" in made:
-            await self.core.flights.close()
+            await self.core.close()
         for name in list(self._opened):
             self._let_go(name)
-        if "parser" in made:
-            await self.parser.close()
-        if "embedder" in made:
-            await self.embedder.close()
-        if "core" in made:
-            await self.core.l2.close()
-        if "registry" in made:
-            self.registry.close()
+        l2 = self.core.l2 if "core" in made else None
+        parts = [made.get(name) for name in ("parser", "embedder", "qdrant")]
+        parts += [l2, *(made.get(name) for name in ("journal", "redis_admin", "registry"))]
+        for part in parts:
+            ended = part and part.close()
+            if isawaitable(ended):
+                await ended

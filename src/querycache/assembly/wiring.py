@@ -5,34 +5,33 @@ Each is made when first used, so that a command that needs no model loads none.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
+from querycache.assembly.comparing import Comparing
+from querycache.assembly.origins import Origins
 from querycache.cache.catalogue.embeddings import embeddings
 from querycache.cache.catalogue.file_parses import file_parses
 from querycache.cache.catalogue.project_context import project_context
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
-from querycache.clock import Clock, SystemClock
+from querycache.cache.waiting import Limits
 from querycache.codec.pipeline import Pipeline
-from querycache.config import Config, check
-from querycache.errors import NotAvailableError, TierError
+from querycache.errors import TierError
 from querycache.events import Evicted, TierFailed
 from querycache.keys import Namer, Scope
 from querycache.observe.event_log import Both, EventLog
 from querycache.observe.query_log import QueryLog
 from querycache.observe.registry import Registry
 from querycache.observe.ring import EventRing, concerning, events_from
+from querycache.ports.administration import Administration
 from querycache.ports.codec import Shape
-from querycache.ports.origins import Embedder, ProjectFiles
+from querycache.ports.journal import Journal
 from querycache.ports.tiers import L1, L2, Backplane
 from querycache.tiers.backplane import LocalBackplane
 from querycache.tiers.memory import MemoryTier, weigh
@@ -53,44 +52,12 @@ from querycache.usecases.warm_up import WarmUp
 from querycache.usecases.watch_files import WatchFiles
 from querycache.values import Kind
 
-if TYPE_CHECKING:
-    from querycache.ports.origins import Indexes, Parser
-
 _EVENTS_KEPT = 4000
 _QUERY_LEASE_S = 2.0
 
 
-class Wiring:
+class Wiring(Origins):
     """The parts of one process."""
-
-    def __init__(
-        self, config: Config, *, door: str = "python", clock: Clock | None = None
-    ) -> None:
-        """Raises `ConfigError` for settings that this build can't serve."""
-        check(config)
-        self.config = config
-        self.clock: Clock = clock or SystemClock()
-        self.door = door
-        self.started_at = self.clock.wall()
-        self._files: dict[str, ProjectFiles] = {}
-
-    @cached_property
-    def home(self) -> Path:
-        """Where stores and indexes are; made for its owner alone."""
-        with suppress(OSError):  # who writes there says what is wrong
-            self.config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.config.home
-
-    @property
-    def usable_home(self) -> Path:
-        """The home, for what can't be done without. Raises `NotAvailableError`."""
-        home = self.home
-        if not (home.is_dir() and os.access(home, os.R_OK | os.W_OK | os.X_OK)):
-            raise NotAvailableError(
-                f"indexes can't be kept in {home}: it is no folder that can be written to",
-                remedy="set QUERYCACHE_HOME to a folder of yours",
-            )
-        return home
 
     # --- the cache -----------------------------------------------------------------------------
 
@@ -111,6 +78,11 @@ class Wiring:
     def _shared(self) -> tuple[L2, Backplane]:
         if self.config.l2_backend == "none":
             return NullTier(self.clock), LocalBackplane()
+        if self.config.l2_backend == "redis":
+            from querycache.assembly.redis import shared_tier
+
+            tier = shared_tier(self.config, self.clock)
+            return tier, tier.backplane
         from querycache.tiers.sqlite import open_sqlite
 
         try:
@@ -123,6 +95,15 @@ class Wiring:
         except TierError as error:  # callers go on without it; health says so
             self._observer.emit(TierFailed("", "sqlite", "open", str(error)))
             return AbsentTier("sqlite", error, self.clock), LocalBackplane(deaf=True)
+
+    @cached_property
+    def redis_admin(self) -> Administration | None:
+        """The administration of the Redis that is L2; None where another store is."""
+        if self.config.l2_backend != "redis":
+            return None
+        from querycache.assembly.redis import administration
+
+        return administration(self.config)
 
     @cached_property
     def l1(self) -> L1:
@@ -143,7 +124,25 @@ class Wiring:
         )
         draw = random.random  # jitter, no secret
         parts = Parts(self.l1, l2, backplane, codec, self.clock, self._observer, weigh, draw)
-        return TwoTier(parts)
+        waits = self.config.write_back
+        limits = Limits(
+            entries=waits.max_entries,
+            bytes=waits.max_mb * 1024 * 1024,
+            interval_s=waits.interval_s,
+            batch=self.config.core.batch_size,
+            drain_s=waits.drain_s,
+        )
+        return TwoTier(parts, limits, self.journal)
+
+    @cached_property
+    def journal(self) -> Journal | None:
+        """Keeps what waits for L2 over a crash, where the settings ask for it."""
+        behind = any(policy.strategy == "WRITE_BACK" for policy in self.policies.values())
+        if not (behind and self.config.write_back.journal and self.config.l2_backend != "none"):
+            return None
+        from querycache.tiers.sqlite.journal import SqliteJournal
+
+        return SqliteJournal(str(self.usable_home / "journal"))
 
     @cached_property
     def policies(self) -> Mapping[Kind, Policy]:
@@ -162,66 +161,13 @@ class Wiring:
             shape=Shape(compress=settings.compression),
             l1=used and self.config.l1_used,
             l2=used and self.config.l2_backend != "none",
+            strategy=settings.write_strategy or self.config.core.write_strategy,
             l1_ttl=self.config.l1.ttl_s,
         )
 
     @cached_property
     def remember(self) -> Remember:
         return Remember(self.core, self.namer, self.policies, self.config.core.batch_size)
-
-    # --- the origins ---------------------------------------------------------------------------
-
-    @cached_property
-    def indexes(self) -> Indexes:
-        from querycache.origins.indexes import SqliteIndexes
-
-        folder = str(self.usable_home / "projects")
-        weight = 0.4 if self.config.embedder.provider == "local" else 0.7
-        return SqliteIndexes(folder, semantic_weight=weight)
-
-    @cached_property
-    def parser(self) -> Parser:
-        from querycache.origins.parser import TreeSitterParser
-
-        return TreeSitterParser()
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        settings = self.config.embedder
-        if settings.provider == "local":
-            from querycache.origins.embedder_local import LocalEmbedder
-
-            return LocalEmbedder()
-        if settings.provider == "minilm":
-            from querycache.origins.embedder_minilm import MiniLMEmbedder
-
-            return MiniLMEmbedder(self.models_folder)
-        from querycache.origins.embedder_remote import RemoteEmbedder, RemoteSettings
-
-        wanted = RemoteSettings(
-            dialect=settings.provider,
-            url=settings.url,
-            model=settings.model,
-            api_key=settings.api_key.reveal(),
-            dimensions=settings.dimensions,
-            batch=settings.batch,
-            timeout_s=settings.timeout_s,
-        )
-        return RemoteEmbedder(wanted, self.clock)
-
-    @property
-    def models_folder(self) -> Path:
-        """Where installed models are: they are no cache, so beside the keys."""
-        return self.config.data_home / "models"
-
-    def files_of(self, root: str) -> ProjectFiles:
-        """The files under a root; one object a root, which remembers its last look."""
-        if root not in self._files:
-            from querycache.origins.project import LocalProjectFiles
-
-            limit = self.config.index.max_file_bytes
-            self._files[root] = LocalProjectFiles(root, max_file_bytes=limit, clock=self.clock)
-        return self._files[root]
 
     # --- the use cases -------------------------------------------------------------------------
 
@@ -270,7 +216,14 @@ class Wiring:
 
     @cached_property
     def check_coherency(self) -> CheckCoherency:
-        return CheckCoherency(self.core, self.namer, self.policies, self.clock)
+        batch = self.config.core.batch_size
+        return CheckCoherency(self.core, self.namer, self.policies, self.clock, batch)
+
+    @cached_property
+    def comparing(self) -> Comparing:
+        settings = self.config.coherency
+        interval = settings.check_interval_s if settings.check_enabled else None
+        return Comparing(self.check_coherency, self.registry, interval)
 
     @cached_property
     def list_keys(self) -> ListKeys:
@@ -290,6 +243,9 @@ class Wiring:
             redis=self.config.l2_backend == "redis",
             deletes=lambda: self.remember.deletes,
             failures=lambda: self.ring.counts.get("TierFailed", 0),
+            checks=lambda: self.check_coherency.checks,
+            troubles=self._troubles,
+            most_connections=self.config.redis.max_connections,
         )
 
     @cached_property
@@ -319,6 +275,11 @@ class Wiring:
         """The embedding model, loaded."""
         await self.embedder.start()
         return Model(self.embedder.identity, self.embedder.dimensions, self.embed.documents)
+
+    def _troubles(self) -> list[str]:
+        qdrant = self.__dict__.get("qdrant")
+        trouble = qdrant.server.trouble if qdrant is not None else ""
+        return [f"Qdrant is out of use, the embedded vectors answer: {trouble}"] if trouble else []
 
     def _events_of(self, key: str, tags: Collection[str]) -> list[Told]:
         """The events of a name, and of tags, in all living processes."""

@@ -1,16 +1,33 @@
-"""Where an entry is and why it is served or not: looked at without counting or filling."""
+"""Where an entry is, why it is served or not, and whether the tiers agree: looked at without
+counting or filling.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
+from querycache.cache.claims import Claims
 from querycache.cache.generations import Generations
 from querycache.cache.parts import Parts
 from querycache.errors import TierError, UnreadableError, UnsupportedValueError
+from querycache.events import Difference, Healed
 from querycache.ports.codec import Body, Form, Record, Shape
+from querycache.ports.tiers import Entry
 from querycache.values import Stamp
+
+_TURN_BYTES = 256 * 1024
+"""How much is compared before others may run."""
+
+_ENTRY_BYTES = 10_000
+"""What an entry costs to compare beside its bytes, in bytes."""
+
+_SAME_BIRTH_S = 0.01
+"""Births closer than this are one birth: they are measured by two clocks."""
 
 
 class TagState(msgspec.Struct, frozen=True):
@@ -49,12 +66,47 @@ class Examined(msgspec.Struct, frozen=True):
     trouble: str
 
 
+class Checks(msgspec.Struct, frozen=True):
+    """What comparisons of the tiers found so far. `last_at` in wall seconds, 0 before the first;
+    `last_ms` is how long it took.
+    """
+
+    checks: int = 0
+    compared: int = 0
+    mismatches: int = 0
+    last_at: float = 0.0
+    last_ms: float = 0.0
+    last_mismatches: int = 0
+
+    def after(self, compared: int, mismatches: int, *, at: float, took_s: float) -> Checks:
+        """The same, after one more check."""
+        return Checks(
+            self.checks + 1,
+            self.compared + compared,
+            self.mismatches + mismatches,
+            at,
+            took_s * 1000,
+            mismatches,
+        )
+
+
+class Reconciled(msgspec.Struct, frozen=True):
+    """How many entries of L1 were compared; of how many L2 holds nothing that it would serve; and
+    how L2 differed in those that were dropped from L1.
+    """
+
+    compared: int
+    missing: int
+    differing: dict[str, Difference]
+
+
 class Examiner:
     """Looks."""
 
-    def __init__(self, parts: Parts, generations: Generations) -> None:
+    def __init__(self, parts: Parts, generations: Generations, claims: Claims) -> None:
         self._parts = parts
         self._generations = generations
+        self._claims = claims
 
     async def examine(self, key: str) -> Examined:
         """What each tier of this process holds under `key`."""
@@ -67,19 +119,36 @@ class Examiner:
             found, trouble = None, f"unreadable: {error.reason}"
         return Examined(self._in_l1(key), found, trouble)
 
-    async def differs(self, key: str) -> bool:
-        """Whether L1 and L2 hold different values under `key`; False where one holds none."""
-        entry = self._parts.l1.entries.get(key)
-        (read,) = await self._parts.l2.read([key])
-        if entry is None or read.data is None:
-            return False
+    async def reconcile(self, keys: Sequence[str]) -> Reconciled:
+        """Compares what L1 serves under `keys` with what L2 holds, and drops from L1 what differs,
+        so that L2 decides. Raises `TierError`.
+
+        L2 is asked once for all, and once more about what seems to differ: by then the news of a
+        change that was under way is here. A key that is on its way into L1, or is heard of
+        meanwhile, is left alone.
+        """
+        self._generations.catch_up()
+        held = {key: entry for key in keys if (entry := self._served(key)) is not None}
+        suspects, missing = await self._differing(held)
+        claims = {
+            key: claim for key in suspects if (claim := self._claims.try_claim(key)) is not None
+        }
+        differing: dict[str, Difference] = {}
         try:
-            there = self._open(key, read.data).body
-        except UnreadableError:
-            return False  # a reader of L2 counts it, and loads
-        if isinstance(entry.value, Body):
-            return entry.value.data != there.data
-        return not self._is(entry.value, there)
+            entries = self._parts.l1.entries
+            again = {key: held[key] for key in claims if entries.get(key) is held[key]}
+            if again:
+                self._generations.catch_up()
+                differing, _ = await self._differing(again)
+                self._generations.catch_up()
+        finally:
+            for key, claim in claims.items():
+                drop = partial(self._parts.l1.remove, key) if key in differing else _leave
+                if not self._claims.land(key, claim, drop):
+                    differing.pop(key, None)
+        for key, how in differing.items():
+            self._parts.observer.emit(Healed(key, how))
+        return Reconciled(len(held), missing, differing)
 
     def _in_l1(self, key: str) -> Found | None:
         entry = self._parts.l1.entries.get(key)
@@ -113,6 +182,52 @@ class Examiner:
         masked = key in self._generations.owed_keys
         return found, "masked: L2 could not be told yet" if masked else ""
 
+    def _served(self, key: str) -> Entry | None:
+        """An entry of L1 that readers get, and of which L2 has heard."""
+        entry = self._parts.l1.entries.get(key)
+        if entry is None or entry.expires <= self._parts.clock.monotonic():
+            return None
+        told = self._generations.told(key)
+        return entry if told and self._generations.stand(entry.tags) else None
+
+    async def _differing(self, held: Mapping[str, Entry]) -> tuple[dict[str, Difference], int]:
+        """Which of these L2 holds otherwise, and how; and how many it can't serve at all, which
+        is no difference: what was evicted there is still true.
+        """
+        if not held:
+            return {}, 0
+        reads = await self._parts.l2.read(list(held), fenced=False)
+        found: dict[str, Difference] = {}
+        missing = worked = 0
+        for (key, entry), read in zip(held.items(), reads, strict=True):
+            if read.data is None:
+                missing += 1
+                continue
+            worked += len(read.data) + _ENTRY_BYTES
+            if worked > _TURN_BYTES:
+                worked = 0
+                await asyncio.sleep(0)  # let others run
+            try:
+                record = self._open(key, read.data)
+                await self._generations.learn([tag for tag, _ in record.tags])
+                if not self._generations.stand(record.tags):
+                    missing += 1
+                elif not self._same(entry.value, record.body):
+                    found[key] = self._how(entry, record)
+            except UnreadableError:
+                found[key] = "unreadable"
+        return found, missing
+
+    def _same(self, value: object, there: Body) -> bool:
+        return value.data == there.data if isinstance(value, Body) else self._is(value, there)
+
+    def _how(self, entry: Entry, record: Record) -> Difference:
+        clock = self._parts.clock
+        ahead = record.born - (clock.wall() - (clock.monotonic() - entry.born))
+        if abs(ahead) <= _SAME_BIRTH_S:
+            return "altered"
+        return "newer" if ahead > 0 else "older"
+
     def _open(self, key: str, data: bytes) -> Record:
         """Opens an entry of any form: a kind's own entries and a caller's keys of that kind
         differ in it.
@@ -138,3 +253,7 @@ class Examiner:
 
     def _states(self, tags: tuple[tuple[str, Stamp], ...]) -> tuple[TagState, ...]:
         return tuple(TagState(tag, stamp, self._generations.now(tag)) for tag, stamp in tags)
+
+
+def _leave() -> None:
+    """Nothing is to be done."""

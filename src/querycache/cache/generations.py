@@ -20,8 +20,8 @@ What L2 could not be told (it was down) is owed: masked here at once, and paid b
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Lock
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from threading import RLock
 
 from querycache.errors import TierError
 from querycache.ports.tiers import L2, Backplane, Changes
@@ -39,10 +39,22 @@ _KNOWN_LIMIT = 100_000
 _OWED_LIMIT = 10_000
 _ATTEMPTS = 3
 _BOUND_LIMIT = 10_000
+_NEVER = (1 << 64) - 1  # no counter ever gets so far
 
 
 class Generations:
-    """The counters as this process knows them, and the way to move them."""
+    """The counters as this process knows them, and the way to move them.
+
+    Attributes:
+        world: Moves with every change of the view.
+        seen: The backplane's epoch up to which the view is complete.
+        bypass: L1 must not be served from.
+        deaf: Nobody tells this process anything.
+        l1_life: The longest life in L1 of what is put there now, in seconds.
+        owed_keys: Masked names, of which L2 could not be told.
+        owed_tags: The same of counters.
+        dirty: The names whose newest value waits in this process for its way to L2.
+    """
 
     __slots__ = (
         "_backplane",
@@ -54,6 +66,7 @@ class Generations:
         "_on_change",
         "bypass",
         "deaf",
+        "dirty",
         "l1_life",
         "owed_keys",
         "owed_tags",
@@ -68,6 +81,7 @@ class Generations:
         self.bypass = False
         self.deaf = False
         self.l1_life = float("inf")
+        self.dirty: Mapping[str, object] = {}
         self.owed_keys: set[str] = set()
         self.owed_tags: set[str] = set()
         self._l2 = l2
@@ -76,7 +90,7 @@ class Generations:
         self._known: dict[str, Stamp] = {}
         self._bound: dict[tuple[str, ...], Stamps] = {}
         self._losses = 0
-        self._lock = Lock()
+        self._lock = RLock()  # who is told of a drain may owe
 
     def catch_up(self) -> bool:
         """Applies what other processes told; False while L1 must not be served from."""
@@ -89,8 +103,10 @@ class Generations:
                 self._forget()
             self.deaf = changes.deaf
             self.l1_life = DEAF_LIFE_S if changes.deaf else float("inf")
-            # What is owed stays masked: L2 has not heard of it yet.
-            self._newest({t: at for t, at in changes.tags.items() if t not in self.owed_tags})
+            # What is owed stays masked, anew: L2 has not heard of it yet.
+            self._newest(
+                {t: _nowhere() if t in self.owed_tags else at for t, at in changes.tags.items()}
+            )
             if changes.tags:
                 self._moved()
             if changes.lost or changes.tags or changes.keys:
@@ -156,6 +172,11 @@ class Generations:
         known = self._known
         return all(known.get(tag) == stamp for tag, stamp in stamps)
 
+    def outdated(self, stamps: Stamps) -> bool:
+        """Whether one is known to have moved."""
+        known = self._known
+        return any(known.get(tag, stamp) != stamp for tag, stamp in stamps)
+
     def moved(self, stamps: Stamps) -> str:
         """The first tag that has moved, or ""."""
         known = self._known
@@ -167,9 +188,9 @@ class Generations:
         False where L2 could not be told: then they are masked here, and owed. So they are where
         the caller was cancelled, and L2 may have been told or not.
         """
-        stamps: Mapping[str, Stamp] = {}
+        stamps: Mapping[str, Stamp | None] = {}
         try:
-            stamps = await self._l2.bump(tags)
+            stamps = await self._bumped(tags)
         except TierError:
             return False
         else:
@@ -195,14 +216,21 @@ class Generations:
                 self._known[EVERYTHING] = _nowhere()
                 self._moved()
 
-    async def settle(self) -> bool:
-        """Pays what is owed, if L2 is back; True when nothing is owed any more."""
+    def told(self, key: str) -> bool:
+        """Whether L2 has heard of the newest value of `key` that this process knows."""
+        return key not in self.owed_keys and key not in self.dirty
+
+    async def settle(self, spare: Container[str] = ()) -> bool:
+        """Pays what is owed, if L2 is back, but for the keys to `spare`; True when nothing is owed
+        any more.
+        """
         if not (self.owed_keys or self.owed_tags):
             return True
-        keys, tags = list(self.owed_keys), list(self.owed_tags)
+        keys = [key for key in self.owed_keys if key not in spare]
+        tags = list(self.owed_tags)
         try:
             if tags:
-                stamps = await self._l2.bump(tags)
+                stamps = await self._bumped(tags)
                 with self._lock:
                     self._newest(stamps)
                     self._moved()
@@ -212,7 +240,15 @@ class Generations:
                 self.owed_keys.difference_update(keys)
         except TierError:
             return False
-        return True
+        return not (self.owed_keys or self.owed_tags)
+
+    async def _bumped(self, tags: Sequence[str]) -> Mapping[str, Stamp | None]:
+        """The new stamps; None where somebody may have moved the counters again meanwhile, which
+        the answer would hide.
+        """
+        losses = self._losses
+        stamps = await self._l2.bump(tags)
+        return stamps if losses == self._losses else dict.fromkeys(tags)
 
     def _newest(self, stamps: Mapping[str, Stamp | None]) -> None:
         for tag, stamp in stamps.items():
@@ -235,6 +271,13 @@ class Generations:
         self._bound.clear()
 
 
+def is_nowhere(stamps: Stamps) -> bool:
+    """Whether one of them is a stamp that no counter ever had, so that nothing under it is ever
+    valid in another process.
+    """
+    return any(stamp.number == _NEVER for _, stamp in stamps)
+
+
 def _nowhere() -> Stamp:
     """A stamp that no counter ever had."""
-    return Stamp(secrets.randbits(63), 0)
+    return Stamp(secrets.randbits(63), _NEVER)

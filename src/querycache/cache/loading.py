@@ -7,12 +7,13 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from querycache.cache.drafts import Draft
 from querycache.cache.generations import Generations, Stamps
 from querycache.cache.lease import Leases
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
 from querycache.cache.reading import Looked, Reader
-from querycache.cache.writing import Draft, WriteThrough
+from querycache.cache.writing import Writer
 from querycache.errors import OutdatedKeyError, TierError, UnsupportedValueError
 from querycache.events import Hit, Loaded, LoadFailed, Missed, MissReason, NotStored
 from querycache.ports.codec import Body, Shape
@@ -64,7 +65,7 @@ class Loading:
     """Looks into L2 and loads what is not there."""
 
     def __init__(
-        self, parts: Parts, generations: Generations, reader: Reader, writer: WriteThrough
+        self, parts: Parts, generations: Generations, reader: Reader, writer: Writer
     ) -> None:
         self._reader = reader
         self._writer = writer

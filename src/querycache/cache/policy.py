@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from querycache.errors import UsageError
 from querycache.ports.codec import ANY, Shape
 from querycache.values import Kind
+
+Strategy = Literal["WRITE_THROUGH", "WRITE_BACK", "WRITE_AROUND"]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +34,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         immutable: Addressed by content, so that two writes of a name never differ.
         l1: Kept in memory.
         l2: Kept in the shared tier.
+        strategy: When a write reaches the shared tier. WRITE_THROUGH: before it is answered.
+            WRITE_AROUND: the same, and memory gets it at the next read. WRITE_BACK: behind; a
+            crash may lose what waits (see `waiting.Limits`), and other processes hear of it
+            when it has reached the shared tier.
         l1_ttl: The longest life in memory.
         max_l1_bytes: Values whose body is larger stay out of memory.
     """
@@ -48,6 +56,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     immutable: bool = False
     l1: bool = True
     l2: bool = True
+    strategy: Strategy = "WRITE_THROUGH"
     l1_ttl: float = 3600.0
     max_l1_bytes: int = 16 * 1024 * 1024
 

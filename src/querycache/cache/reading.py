@@ -7,11 +7,13 @@ from functools import partial
 
 import msgspec
 
+from querycache.cache.claims import Claims
+from querycache.cache.drafts import LOCAL
 from querycache.cache.filling import entry_for
 from querycache.cache.generations import Generations
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
-from querycache.cache.writing import Claims
+from querycache.cache.write_back import WriteBack
 from querycache.errors import TierError, UnreadableError
 from querycache.events import Invalidated, MissReason, TierFailed, Unreadable
 from querycache.ports.codec import Record
@@ -31,10 +33,15 @@ class Looked(msgspec.Struct, frozen=True):
     fits: bool = False
 
 
+_L2_DOWN = Looked(None, None, "l2_down", None)
+
+
 class Reader:
     """Looks into L2."""
 
-    def __init__(self, parts: Parts, generations: Generations, claims: Claims) -> None:
+    def __init__(
+        self, parts: Parts, generations: Generations, claims: Claims, back: WriteBack
+    ) -> None:
         self._l1 = parts.l1
         self._weigh = parts.weigh
         self._l2 = parts.l2
@@ -43,6 +50,7 @@ class Reader:
         self._observer = parts.observer
         self._generations = generations
         self._claims = claims
+        self._back = back
 
     async def look(
         self, keys: Sequence[str], policy: Policy, tally: Tally, *, fill: bool = True
@@ -58,9 +66,8 @@ class Reader:
         try:
             looked = await self._read(keys, policy, tally)
         except TierError as error:
-            tally.errors += 1
-            self._observer.emit(TierFailed(keys[0], self._l2.name, "read", str(error)))
-            looked = [Looked(None, None, "l2_down", None)] * len(keys)
+            self._failed(keys[0], tally, error)
+            looked = [_L2_DOWN] * len(keys)
         except BaseException:
             for key, claim in zip(keys, claims, strict=True):
                 self._claims.redeem(key, claim)
@@ -73,48 +80,78 @@ class Reader:
         return looked
 
     async def _read(self, keys: Sequence[str], policy: Policy, tally: Tally) -> list[Looked]:
-        reads = await self._l2.read(keys, fenced=not policy.immutable)
+        reads = await self._reads(keys, policy, tally)
         opened = [
-            self._open(key, read, policy, tally) for key, read in zip(keys, reads, strict=True)
+            (read.guard, self._open(key, read, policy, tally)) if read else (None, _L2_DOWN)
+            for key, read in zip(keys, reads, strict=True)
         ]
         doubtful = {
             tag
-            for record in opened
+            for _, record in opened
             if isinstance(record, Record) and not self._generations.stand(record.tags)
             for tag, _ in record.tags
         }
         if doubtful:  # a counter has moved, or is not known yet
             await self._generations.learn(list(doubtful))
         return [
-            self._judge(record, read, policy, tally) if isinstance(record, Record) else record
-            for record, read in zip(opened, reads, strict=True)
+            self._judge(record, guard, policy, tally) if isinstance(record, Record) else record
+            for guard, record in opened
         ]
 
+    async def _reads(
+        self, keys: Sequence[str], policy: Policy, tally: Tally
+    ) -> Sequence[Read | None]:
+        """What waits for its way to L2, and for the rest what L2 has; None where that failed, or
+        nobody knows whether what waits is still true.
+        """
+        waiting = self._back.queue.items
+        if not waiting or waiting.keys().isdisjoint(keys):
+            return await self._l2.read(keys, fenced=not policy.immutable)
+        found: dict[str, Read | None] = {}
+        for key in keys:
+            item = self._back.usable(key)
+            if item is not None:
+                known = not (self._generations.bypass and item.write.tell)
+                found[key] = Read(item.write.data, LOCAL) if known else None
+        asked = [key for key in keys if key not in found]
+        if asked:
+            try:
+                reads = await self._l2.read(asked, fenced=not policy.immutable)
+            except TierError as error:
+                self._failed(asked[0], tally, error)
+                reads = [None] * len(asked)
+            found |= zip(asked, reads, strict=True)
+        return [found[key] for key in keys]
+
+    def _failed(self, key: str, tally: Tally, error: TierError) -> None:
+        tally.errors += 1
+        self._observer.emit(TierFailed(key, self._l2.name, "read", str(error)))
+
     def _open(self, key: str, read: Read, policy: Policy, tally: Tally) -> Record | Looked:
-        if key in self._generations.owed_keys:
+        if key in self._generations.owed_keys and read.guard != LOCAL:
             return Looked(None, None, "invalidated", read.guard)
         if read.data is None:
             return Looked(None, None, "absent", read.guard)
         try:
             return self._codec.open(key, read.data, policy.shape)
         except UnreadableError as error:
-            return self._unreadable(key, read, tally, error)
+            return self._unreadable(key, read.guard, tally, error)
 
-    def _judge(self, record: Record, read: Read, policy: Policy, tally: Tally) -> Looked:
+    def _judge(self, record: Record, guard: int | None, policy: Policy, tally: Tally) -> Looked:
         world = self._generations.world
         moved = self._generations.moved(record.tags)
         if moved:
             self._observer.emit(Invalidated(record.key, moved, ""))
-            return Looked(None, None, "invalidated", read.guard)
+            return Looked(None, None, "invalidated", guard)
         wall, now = self._clock.wall(), self._clock.monotonic()
         life = record.expires_at - record.born
         left = min(record.expires_at - wall, life)  # a clock that went back prolongs nothing
         if left <= 0.0:
-            return Looked(None, None, "expired", read.guard)
+            return Looked(None, None, "expired", guard)
         try:
             value = self._codec.decode(record.body, policy.shape)
         except UnreadableError as error:
-            return self._unreadable(record.key, read, tally, error)
+            return self._unreadable(record.key, guard, tally, error)
         entry = entry_for(
             record.key,
             value if record.body.shareable else record.body,
@@ -131,9 +168,11 @@ class Reader:
             weight=self._weigh(record.key, len(record.body.data)),
         )
         fits = len(record.body.data) <= policy.max_l1_bytes
-        return Looked(entry, value, "absent", read.guard, fits)
+        return Looked(entry, value, "absent", guard, fits)
 
-    def _unreadable(self, key: str, read: Read, tally: Tally, error: UnreadableError) -> Looked:
+    def _unreadable(
+        self, key: str, guard: int | None, tally: Tally, error: UnreadableError
+    ) -> Looked:
         tally.errors += 1
         self._observer.emit(Unreadable(key, error.reason))
-        return Looked(None, None, "unreadable", read.guard)
+        return Looked(None, None, "unreadable", guard)

@@ -12,22 +12,27 @@ open are events and misses; a broken loader is the caller's error.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 
+from querycache.cache.adopting import Adopter
+from querycache.cache.claims import Claims
 from querycache.cache.decide import Verdict, decide
 from querycache.cache.examining import Examiner
 from querycache.cache.generations import Generations
+from querycache.cache.invalidating import Invalidator
 from querycache.cache.loading import Answer, Load, Loading, LoadMany, Wanted, nothing
 from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
 from querycache.cache.reading import Reader
+from querycache.cache.recovery import Recovery
 from querycache.cache.refresh import Refresh
 from querycache.cache.single_flight import SingleFlight
-from querycache.cache.writing import WriteThrough
-from querycache.errors import LoadTimeoutError, TierError
-from querycache.events import ChannelLost, Invalidated, TierFailed
+from querycache.cache.waiting import Limits
+from querycache.cache.write_back import WriteBack
+from querycache.cache.writing import Writer
+from querycache.errors import LoadTimeoutError
 from querycache.ports.codec import ANY, Body, Shape
+from querycache.ports.journal import Journal
 from querycache.ports.tiers import Changes, Entry, Tally
 from querycache.values import Kind
 
@@ -38,19 +43,31 @@ _NEVER_MASKED = (PermissionError,)
 class TwoTier:
     """L1 in front of L2. All keys are full names in L2; policies say how each is kept."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        limits: Limits = Limits(),  # noqa: B008 -- an immutable value
+        journal: Journal | None = None,
+    ) -> None:
+        """`limits` and `journal` are of write-back."""
         self.l1 = parts.l1
         self.l2 = parts.l2
         self.tallies = {kind: Tally() for kind in Kind}
-        self.generations = Generations(parts.l2, parts.backplane, self._changed)
-        self.writer = WriteThrough(parts, self.generations)
+        self.generations = generations = Generations(parts.l2, parts.backplane, self._changed)
+        claims = Claims()
+        self.recovery = Recovery(parts, generations, journal)
+        self.write_back = WriteBack(parts, generations, claims, self.recovery, limits, journal)
+        self.writer = Writer(parts, generations, claims, self.recovery, self.write_back)
         self.flights: SingleFlight[Answer[object]] = SingleFlight(parts.clock)
         self._refresh = Refresh(self.flights)
-        self._reader = Reader(parts, self.generations, self.writer.claims)
-        self._loading = Loading(parts, self.generations, self._reader, self.writer)
-        self.examiner = Examiner(parts, self.generations)
+        self._reader = Reader(parts, generations, claims, self.write_back)
+        self._loading = Loading(parts, generations, self._reader, self.writer)
+        self._invalidator = Invalidator(
+            parts, generations, claims, self.recovery, self.write_back, self.flights
+        )
+        self._adopter = Adopter(parts, generations, journal, self._invalidator.leave_to_l2)
+        self.examiner = Examiner(parts, generations, claims)
         self._codec = parts.codec
-        self._observer = parts.observer
         self._draw = parts.draw
         self._entries = parts.l1.entries
         self._now = parts.clock.monotonic
@@ -208,27 +225,29 @@ class TwoTier:
 
     async def remove(self, keys: Sequence[str]) -> int:
         """Deletes from both tiers and tells; returns how many there were."""
-        held = sum(self._forget(key) for key in keys)
-        try:
-            held = max(held, await self.l2.remove(keys))
-        except TierError as error:
-            self.generations.owe(keys)
-            self._observer.emit(TierFailed(keys[0], self.l2.name, "remove", str(error)))
-        except asyncio.CancelledError:  # L2 may have heard of it, or not
-            self.generations.owe(keys)
-            raise
-        finally:
-            for key in keys:  # what came back in between
-                self._forget(key)
-        return held
+        return await self._invalidator.remove(keys)
 
     async def invalidate(self, tags: Sequence[str]) -> bool:
         """Makes everything that depends on one of `tags` unreachable; False where other processes
         can't be told yet.
         """
-        for tag in tags:
-            self._observer.emit(Invalidated("", tag, "here"))
-        return await self.generations.bump(tags)
+        return await self._invalidator.invalidate(tags)
+
+    async def flush(self) -> int:
+        """Writes what waits to L2; how many entries it took."""
+        return await self.write_back.flush()
+
+    async def settle(self) -> bool:
+        """Replays what L2 did not get, here or of dead processes, and pays what is owed; True when
+        nothing is owed any more.
+        """
+        await self._adopter.turn()
+        return await self.recovery.settle()
+
+    async def close(self) -> int:
+        """Ends this loop's loads; writes what waits, within a deadline; how many are left."""
+        await self.flights.close()
+        return await self.write_back.close()
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -325,22 +344,7 @@ class TwoTier:
                 entry.settled_until = min(pause, entry.expires)
             raise
 
-    def _forget(self, key: str) -> bool:
-        self.flights.retire(key)
-        self.writer.claims.void(key)
-        return self.l1.remove(key) is not None
-
     def _changed(self, changes: Changes) -> None:
         if changes.lost:
             self._rebind()
-            self.writer.claims.void_all()
-            self.l1.clear()
-            self.flights.retire_all()
-            self._observer.emit(
-                ChannelLost("", "the invalidation log was cut, or the store reset")
-            )
-        for key in changes.keys:
-            self._forget(key)
-            self._observer.emit(Invalidated(key, "", "elsewhere"))
-        if changes.tags:
-            self.flights.retire_tagged(changes.tags.keys())
+        self._invalidator.hear(changes)

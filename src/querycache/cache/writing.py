@@ -1,130 +1,25 @@
-"""Write-through: L2, then tell, then L1.
-
-A claim guards the way into L1. Whoever is about to put something there claims the key first; a
-change of the key that is heard of meanwhile, or another claim, voids it, and a void claim puts
-nothing. Two overlapping writers of one key void each other: L1 stays empty, and L2 decides.
-"""
+"""Writes: L2, then tell, then L1; or, as the policy says, L2 alone, or L1 now and L2 behind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from threading import Lock
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from querycache.cache.claims import Claims
+from querycache.cache.drafts import LOCAL, Draft, sealed
 from querycache.cache.filling import entry_for
-from querycache.cache.generations import Generations, Stamps
+from querycache.cache.generations import Generations
 from querycache.cache.parts import Parts
-from querycache.cache.policy import Policy
-from querycache.errors import TierError, UnsupportedValueError
+from querycache.cache.recovery import Recovery
+from querycache.cache.waiting import Waiting
+from querycache.cache.write_back import WriteBack
+from querycache.errors import TierError
 from querycache.events import NotStored, RefusalReason, Stored, TierFailed
-from querycache.ports.codec import Body, Record
 from querycache.ports.tiers import Entry, Tally, Write
 
 
-class Claims:
-    """Which keys are on their way into L1. Safe under threads."""
-
-    def __init__(self) -> None:
-        self._slots: dict[str, _Slot] = {}
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    def claim(self, key: str) -> object:
-        """A claim on `key`; one that is under way is voided, and so is this one."""
-        token = object()
-        with self._lock:
-            slot = self._slots.get(key)
-            if slot is None:
-                self._slots[key] = _Slot(token)
-            else:
-                slot.token = None
-                slot.holders += 1
-        return token
-
-    def try_claim(self, key: str) -> object | None:
-        """A claim for a back-fill of what L2 holds: gives way where another is under way."""
-        with self._lock:
-            if key in self._slots:
-                return None
-            token = object()
-            self._slots[key] = _Slot(token)
-            return token
-
-    def redeem(self, key: str, token: object | None) -> bool:
-        """Ends a claim; whether it still held."""
-        with self._lock:
-            return self._end(key, token)
-
-    def land(self, key: str, token: object | None, put: Callable[[], object]) -> bool:
-        """Ends a claim; whether it still held, and then `put` was called. A `void` comes before
-        both or after both, so that who voids and then removes leaves nothing.
-        """
-        with self._lock:
-            held = self._end(key, token)
-            if held:
-                put()
-            return held
-
-    def holds(self, key: str, token: object) -> bool:
-        slot = self._slots.get(key)
-        return slot is not None and slot.token is token
-
-    def void(self, key: str) -> None:
-        with self._lock:
-            slot = self._slots.get(key)
-            if slot is not None:
-                slot.token = None
-
-    def void_all(self) -> None:
-        with self._lock:
-            for slot in self._slots.values():
-                slot.token = None
-
-    def _end(self, key: str, token: object | None) -> bool:
-        if token is None:
-            return False
-        slot = self._slots[key]
-        slot.holders -= 1
-        if not slot.holders:
-            del self._slots[key]
-        return slot.token is token
-
-
-class _Slot:
-    __slots__ = ("holders", "token")
-
-    def __init__(self, token: object) -> None:
-        self.token: object | None = token
-        self.holders = 1
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """A value on its way into the tiers.
-
-    `stamps`, `guard` and `claim` were taken before its load began; `guard` is None for a caller's
-    own write. Without `reach_l2` it stays in this process. `started` (monotonic) and `born` (wall)
-    are the start of the load, in seconds.
-    """
-
-    key: str
-    value: object
-    body: Body
-    policy: Policy
-    stamps: Stamps
-    guard: int | None
-    claim: object
-    started: float
-    born: float
-    load_s: float
-    fresh: float
-    usable: float
-    reach_l2: bool = True
-
-
-class WriteThrough:
+class Writer:
     """Stores drafts in both tiers.
 
     Attributes:
@@ -132,9 +27,18 @@ class WriteThrough:
         trouble: Why L2 refused the last write; "" where it took it.
     """
 
-    def __init__(self, parts: Parts, generations: Generations) -> None:
-        self.claims = Claims()
+    def __init__(
+        self,
+        parts: Parts,
+        generations: Generations,
+        claims: Claims,
+        recovery: Recovery,
+        back: WriteBack,
+    ) -> None:
+        self.claims = claims
         self.trouble = ""
+        self._back = back
+        self._recovery = recovery
         self._l1 = parts.l1
         self._weigh = parts.weigh
         self._l2 = parts.l2
@@ -148,22 +52,74 @@ class WriteThrough:
     ) -> list[bool]:
         """Whether each is remembered; False where the world moved during its load. Ends claims."""
         world = self._generations.world
+        prepared = [self._prepared(draft) for draft in drafts]
+        waiting = self._have_wait(drafts, prepared)
+        for place in waiting:
+            self._to_l1(drafts[place], tally, world, wanted=to_l1 and drafts[place].policy.l1)
+            self._told(drafts[place])
         try:
-            outcomes = await self._to_l2(drafts, tally)
+            outcomes = await self._to_l2(drafts, prepared, waiting, tally)
         except BaseException:
-            for draft in drafts:
-                self._give_up(draft)
+            for place, draft in enumerate(drafts):
+                if place not in waiting:
+                    self._give_up(draft)
             raise
         done: list[bool] = []
-        for draft, outcome in zip(drafts, outcomes, strict=True):
-            alone = outcome is None  # only L1 can have it
-            wanted = to_l1 and draft.policy.l1 and outcome is not False
-            if wanted and alone:
-                wanted = self._generations.stand(draft.stamps)
+        for place, (draft, outcome) in enumerate(zip(drafts, outcomes, strict=True)):
+            if place in waiting:
+                done.append(outcome is not False)
+                continue
+            wanted = to_l1 and draft.policy.l1 and self._belongs(draft, outcome)
             kept = self._to_l1(draft, tally, world, wanted=wanted)
-            done.append(kept if alone else bool(outcome))
+            done.append(kept if outcome is None else outcome)
         tally.sets += sum(done)
         return done
+
+    def _belongs(self, draft: Draft, outcome: bool | None) -> bool:  # noqa: FBT001 -- as in `_to_l2`
+        """Whether a draft of this outcome belongs into L1."""
+        if outcome is None:  # only L1 can have it
+            return self._generations.stand(draft.stamps)
+        return outcome and draft.policy.strategy != "WRITE_AROUND"
+
+    def _have_wait(
+        self, drafts: Sequence[Draft], prepared: list[Write | bool | None]
+    ) -> dict[int, Waiting]:
+        """Has what may be written behind wait, and says of the others in `prepared` what is to
+        be done.
+        """
+        waiting: dict[int, Waiting] = {}
+        if any(draft.policy.strategy == "WRITE_BACK" for draft in drafts):
+            self._generations.catch_up()  # L2 is not there to refuse what was changed meanwhile
+        for place, draft in enumerate(drafts):
+            write = prepared[place]
+            if draft.policy.strategy == "WRITE_BACK" and isinstance(write, Write):
+                item, prepared[place] = self._wait(draft, write)
+                if item is not None:
+                    waiting[place] = item
+        return waiting
+
+    def _wait(self, draft: Draft, write: Write) -> tuple[Waiting | None, Write | bool]:
+        """Has a write wait; else it is to go through (the queue is full, or the channel lost), or
+        False: the world moved during its load.
+        """
+        key, own, local = draft.key, draft.guard is None, draft.guard == LOCAL
+        older = self._back.queue.items.get(key)
+        if local:
+            write = msgspec.structs.replace(write, guard=older.write.guard if older else None)
+        stands = own or self.claims.holds(key, draft.claim)
+        stands = stands and self._generations.stand(draft.stamps)
+        item = None
+        if stands and not (local and older is None):
+            item = self._back.add(write, draft.stamps)
+        if item is not None and (own or self.claims.holds(key, draft.claim)):
+            return item, write
+        if item is not None:  # news just came
+            self._back.changed_elsewhere(key)
+        elif local and write.tell:  # what waited may have gone for it
+            self._generations.owe([key] if key not in self._back.queue.items else [])
+        elif own or older is None:
+            return None, write
+        return None, self._refused(draft, "invalidated_meanwhile")
 
     def _give_up(self, draft: Draft) -> None:
         """Ends the claim of a draft whose write was cancelled: L2 may have it, or have it soon. A
@@ -216,85 +172,99 @@ class WriteThrough:
             weight=self._weigh(draft.key, len(body.data)),
         )
 
-    async def _to_l2(self, drafts: Sequence[Draft], tally: Tally) -> list[bool | None]:
-        """For each: True stored, False refused (too big, or the world moved), None not for L2."""
-        outcomes: list[bool | None] = [None] * len(drafts)
+    async def _to_l2(
+        self,
+        drafts: Sequence[Draft],
+        prepared: Sequence[Write | bool | None],
+        waiting: Mapping[int, Waiting],
+        tally: Tally,
+    ) -> list[bool | None]:
+        """For each: True stored (or waiting), False refused (too big, or the world moved), None
+        not for L2.
+        """
+        recorded = await self._back.record(list(waiting.values()))
+        outcomes: list[bool | None] = []
         writes: dict[int, Write] = {}
-        for place, draft in enumerate(drafts):
-            prepared = self._prepared(draft)
-            if isinstance(prepared, Write):
-                writes[place] = prepared
+        for place, write in enumerate(prepared):
+            item = waiting.get(place)
+            if item is not None and (recorded or not self._back.queue.drop_if(item)):
+                outcomes.append(True)
+            elif isinstance(write, Write):
+                outcomes.append(None)
+                writes[place] = write
             else:
-                outcomes[place] = prepared
+                outcomes.append(write)
         if not writes:
             return outcomes
         try:
-            stored = await self._l2.write(list(writes.values()))
+            stored = await self._through(drafts, writes)
         except TierError as error:
-            return self._failed(drafts, outcomes, list(writes), tally, error)
+            tally.errors += 1
+            self._failed(drafts, writes, error)
+            return outcomes
         self.trouble = ""
         for place, done in zip(writes, stored, strict=True):
             outcomes[place] = done
-            if done:
-                if self.claims.holds(drafts[place].key, drafts[place].claim):
-                    self._generations.owed_keys.discard(drafts[place].key)
-                self._told(drafts[place])
-            else:
-                self._refused(drafts[place], "invalidated_meanwhile")
+            self._settled(drafts[place], done=done, waited=place in waiting)
         return outcomes
+
+    def _settled(self, draft: Draft, *, done: bool, waited: bool) -> None:
+        """L2 took a draft, or refused it."""
+        if not done:
+            self._l1.remove(draft.key)
+            self._refused(draft, "invalidated_meanwhile")
+            return
+        if waited or self.claims.holds(draft.key, draft.claim):
+            self._generations.owed_keys.discard(draft.key)
+            self._recovery.forget(draft.key)
+        self._told(draft)
+
+    async def _through(self, drafts: Sequence[Draft], writes: Mapping[int, Write]) -> list[bool]:
+        for place, write in writes.items():
+            if drafts[place].guard is None:  # nothing older may follow it
+                self._recovery.forget(write.key)
+                self._back.forget(write.key)
+        return await self._l2.write(list(writes.values()))
 
     def _prepared(self, draft: Draft) -> Write | bool | None:
         """A draft as L2 takes it; or its outcome, as in `_to_l2`."""
         if len(draft.body.data) > draft.policy.shape.max_bytes:
             return self._refused(draft, "too_big")
-        if not (draft.policy.l2 and draft.reach_l2):
+        if not draft.policy.l2:
             self._told(draft)
             return None
-        return self._sealed(draft) or self._refused(draft, "unsupported")
-
-    def _sealed(self, draft: Draft) -> Write | None:
-        """A draft as L2 takes it; None for what no envelope holds (tags or names beyond
-        bounds).
-        """
-        record = Record(
-            key=draft.key,
-            body=draft.body,
-            born=draft.born,
-            fresh_until=draft.born + draft.fresh,
-            expires_at=draft.born + draft.usable,
-            load_s=draft.load_s,
-            tags=draft.stamps,
-        )
-        try:
-            data = self._codec.seal(record, draft.policy.shape)
-        except UnsupportedValueError:
+        if not (draft.reach_l2 or draft.policy.immutable):
+            self._told(draft)
             return None
-        tags = tuple(tag for tag, _ in draft.stamps)
-        told = not draft.policy.immutable
-        guard = draft.guard if told else None
-        return Write(draft.key, data, record.expires_at, tags, guard, told)
+        write = sealed(draft, self._codec)
+        if write is None:
+            return self._refused(draft, "unsupported")
+        if not draft.reach_l2:  # L2 was down when its load began
+            self._recovery.keep(write, draft.stamps)
+            self._told(draft)
+            return None
+        return write
 
     def _refused(self, draft: Draft, reason: RefusalReason) -> bool:
         self._observer.emit(NotStored(draft.key, reason))
         return False
 
     def _failed(
-        self,
-        drafts: Sequence[Draft],
-        outcomes: list[bool | None],
-        places: list[int],
-        tally: Tally,
-        error: TierError,
-    ) -> list[bool | None]:
-        """L2 failed: what it still holds of these keys may be old: it is masked and owed."""
-        tally.errors += 1
+        self, drafts: Sequence[Draft], writes: Mapping[int, Write], error: TierError
+    ) -> None:
+        """L2 failed: what it still holds of these keys may be old. The writes are kept for when it
+        is back.
+        """
         self.trouble = str(error)
-        self._observer.emit(TierFailed(drafts[places[0]].key, self._l2.name, "write", str(error)))
-        for place in places:
-            self._observer.emit(NotStored(drafts[place].key, "l2_down"))
-            if not drafts[place].policy.immutable:
-                self._generations.owe([drafts[place].key])
-        return outcomes
+        first = next(iter(writes.values()))
+        self._observer.emit(TierFailed(first.key, self._l2.name, "write", str(error)))
+        for place, write in writes.items():
+            self._observer.emit(NotStored(write.key, "l2_down"))
+            guard = write.guard
+            if write.tell and drafts[place].guard is None:
+                guard = self._l2.witnessed(write.key)
+            kept = msgspec.structs.replace(write, guard=guard)
+            self._recovery.keep(kept, drafts[place].stamps)
 
     def _told(self, draft: Draft) -> None:
         self._observer.emit(Stored(draft.key, len(draft.body.data), draft.usable))

@@ -25,25 +25,10 @@ def _refusals(config: Config) -> Iterator[tuple[Problem, bool]]:
     """What the settings can name and this build can't do, and whether `config` names it."""
     yield (
         Problem(
-            "Redis is asked for (by CACHE_L2_BACKEND=redis, or by REDIS_HOST or REDIS_URL with"
-            " CACHE_L2_BACKEND=auto), and this build has no Redis tier yet",
-            "set CACHE_L2_BACKEND=sqlite",
-        ),
-        config.l2_backend == "redis",
-    )
-    yield (
-        Problem(
             "CACHE_ENCRYPTION_ENABLED=true, and this build does not encrypt yet",
             "set CACHE_ENCRYPTION_ENABLED=false, or encrypt the disk that holds QUERYCACHE_HOME",
         ),
         config.safety.encryption_enabled,
-    )
-    yield (
-        Problem(
-            f"CACHE_WRITE_STRATEGY={config.core.write_strategy}, and this build writes through",
-            "set CACHE_WRITE_STRATEGY=WRITE_THROUGH",
-        ),
-        config.core.write_strategy != "WRITE_THROUGH",
     )
     yield (
         Problem(
@@ -121,6 +106,33 @@ def _files(config: Config) -> str:
     return f"{', '.join(missing)}: there is no such file, and REDIS_SSL_ENABLED=true"
 
 
+def _cluster(config: Config) -> str:
+    at, database = config.redis.at, config.redis.db
+    if at is None or at.kind != "cluster" or not database:
+        return ""
+    return f"REDIS_DB={database}: REDIS_URL names a cluster, which has no database but 0"
+
+
+def _login(config: Config) -> str:
+    at = config.redis.at
+    if at is None or not at.user or config.redis.password:
+        return ""
+    return "REDIS_URL: names a user without a password; set REDIS_PASSWORD, or say it there"
+
+
+def _socket(config: Config) -> str:
+    at = config.redis.at
+    if at is None or at.kind != "unix" or not config.redis.ssl_enabled:
+        return ""
+    return "REDIS_SSL_ENABLED=true: REDIS_URL names a socket, which has no TLS"
+
+
+def _vector_store(config: Config) -> str:
+    if config.vector_store.kind == "sqlite" or config.vector_store.url:
+        return ""
+    return "QUERYCACHE_VECTOR_STORE=qdrant: needs QUERYCACHE_QDRANT_URL"
+
+
 _TOGETHER: tuple[tuple[frozenset[str], Callable[[Config], str]], ...] = (
     (
         frozenset({"CACHE_MEMORY_WARNING_THRESHOLD", "CACHE_MEMORY_CRITICAL_THRESHOLD"}),
@@ -129,4 +141,8 @@ _TOGETHER: tuple[tuple[frozenset[str], Callable[[Config], str]], ...] = (
     (frozenset({"CACHE_CONNECTION_POOL_SIZE", "REDIS_MAX_CONNECTIONS"}), _pool),
     (frozenset({"REDIS_SSL_CERT_PATH", "REDIS_SSL_KEY_PATH"}), _pair),
     (frozenset({"REDIS_SSL_ENABLED"}), _files),
+    (frozenset({"REDIS_URL", "REDIS_DB"}), _cluster),
+    (frozenset({"REDIS_URL", "REDIS_PASSWORD"}), _login),
+    (frozenset({"REDIS_URL", "REDIS_SSL_ENABLED"}), _socket),
+    (frozenset({"QUERYCACHE_VECTOR_STORE", "QUERYCACHE_QDRANT_URL"}), _vector_store),
 )

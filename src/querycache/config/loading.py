@@ -8,10 +8,10 @@ import pwd
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -19,6 +19,7 @@ from querycache.config.checks import contradictions, idle, not_built
 from querycache.config.dotenv import read_dotenv
 from querycache.config.fields import FIELDS, GROUPS, Field
 from querycache.config.readers import Secret
+from querycache.config.redis_url import RedisUrl, WrongUrlError, read_redis_url
 from querycache.config.settings import KINDS, Config, KindSettings
 from querycache.errors import ConfigError
 
@@ -79,15 +80,18 @@ def load_config(environ: Mapping[str, str] | None = None, cwd: Path | None = Non
     sources = {name: "environment" if name in environ else ".env" for name in texts}
     given = {name: texts[name].strip() for name in FIELDS if texts.get(name, "").strip()}
     problems = list(_untrusted(given, sources))
-    for name, text in _parts(given.get("REDIS_URL", "")).items():
-        given[name], sources[name] = text, "REDIS_URL"
-    values: dict[str, object] = {}
+    at, values = None, dict[str, object]()
+    with suppress(WrongUrlError):  # told below, when all are read
+        if "REDIS_URL" in given:
+            at = read_redis_url(given["REDIS_URL"])
+            for name, text in _parts(at).items():
+                given[name], sources[name] = text, "REDIS_URL"
     for name, text in given.items():
         try:
             values[name] = FIELDS[name].reader.read(text)
-        except (ValueError, KeyError):
-            problems.append(_wrong(FIELDS[name], text))
-    config = _build(values, environ, cwd)
+        except (ValueError, KeyError) as error:
+            problems.append(_wrong(FIELDS[name], text, error))
+    config = _build(values, environ, cwd, at)
     problems += contradictions(config, broken=given.keys() - values.keys())
     if problems:
         raise _all_of(problems, "set what is allowed, or unset the variable for its default")
@@ -119,35 +123,42 @@ def _untrusted(given: Mapping[str, str], sources: Mapping[str, str]) -> Iterator
     command = "CACHE_ENCRYPTION_KEY_COMMAND"
     if command in given and sources[command] == ".env":
         yield f"{command}: is not taken from .env, only from the environment"
-    key, url = "QUERYCACHE_EMBEDDER_API_KEY", "QUERYCACHE_EMBEDDER_URL"
-    if key in given and url in given and (sources[key], sources[url]) == ("environment", ".env"):
-        yield f"{url}: is not taken from .env while {key} is in the environment; set both in one"
+    for what in ("QUERYCACHE_EMBEDDER", "QUERYCACHE_QDRANT"):
+        key, url = f"{what}_API_KEY", f"{what}_URL"
+        if key in given and url in given and sources[url] == ".env" != sources[key]:
+            yield (
+                f"{url}: is not taken from .env while {key} is in the environment; set both in one"
+            )
+    if sources.get("REDIS_PASSWORD") == "environment" and "REDIS_PASSWORD" in given:
+        for name in ("REDIS_URL", "REDIS_HOST"):
+            if name in given and sources[name] == ".env":
+                yield (
+                    f"{name}: is not taken from .env while REDIS_PASSWORD is in the environment;"
+                    " set both in one"
+                )
 
 
-def _parts(url: str) -> dict[str, str]:
-    """What an address says of the single variables."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return {}
-    if parts.scheme not in {"redis", "rediss"} or not host:
-        return {}
-    said = {"REDIS_HOST": host, "REDIS_PORT": str(port or 6379)}
-    if parts.scheme == "rediss":
-        said["REDIS_SSL_ENABLED"] = "true"
-    if parts.password:
-        said["REDIS_PASSWORD"] = unquote(parts.password)
-    if parts.path.strip("/"):
-        said["REDIS_DB"] = parts.path.strip("/")
-    return said
+def _parts(at: RedisUrl) -> dict[str, str]:
+    """What an address says of the single variables. Those of a socket say where its server is."""
+    host, port = at.nodes[0] if at.nodes else ("localhost", None)
+    said = {
+        "REDIS_HOST": host,
+        "REDIS_PORT": str(port or ""),
+        "REDIS_SSL_ENABLED": "true" if at.tls else "",
+        "REDIS_PASSWORD": at.password.reveal(),
+        "REDIS_DB": "" if at.database is None else str(at.database),
+    }
+    return {name: text for name, text in said.items() if text}
 
 
-def _build(values: Mapping[str, object], environ: Mapping[str, str], cwd: Path) -> Config:
+def _build(
+    values: Mapping[str, object], environ: Mapping[str, str], cwd: Path, at: RedisUrl | None
+) -> Config:
     data_home = _folder(environ, "XDG_DATA_HOME", ".local/share")
     of: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     of["safety"]["key_store_path"] = data_home / "keys"
     of[""]["home"] = _folder(environ, "XDG_CACHE_HOME", ".cache")
+    of["redis"]["at"] = at
     of["redis"]["named"] = not values.keys().isdisjoint(("REDIS_HOST", "REDIS_URL"))
     for name, value in values.items():
         field = FIELDS[name]
@@ -184,7 +195,9 @@ def _absolute(path: Path, environ: Mapping[str, str], cwd: Path) -> Path:
     return cwd / path
 
 
-def _wrong(field: Field, text: str) -> str:
+def _wrong(field: Field, text: str, error: Exception) -> str:
+    if isinstance(error, WrongUrlError):
+        return f"{field.variable}: {error}"
     if field.secret:
         return f"{field.variable}: its value (not shown) is wrong; allowed: {field.reader.allowed}"
     safe = re.sub(r"//[^/@]*@", "//***@", text)

@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
+from querycache.config.redis_url import SCHEMES, read_redis_url
+from querycache.config.secret import Secret
+
 Number = TypeVar("Number", int, float)
-
-
-class Secret:
-    """A text that is never shown: `reveal()` gives it. False when empty."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str = "") -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself; for the one place that needs it."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __repr__(self) -> str:
-        return "***" if self._text else "None"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._text.encode(), other._text.encode())
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._text))
-
-    def __reduce__(self) -> NoReturn:
-        message = "a secret is not serialised"
-        raise TypeError(message)
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -179,24 +150,14 @@ def _web_address(text: str) -> str:
 
 WEB_ADDRESS = Reader("an http:// or https:// address without a user or password", _web_address)
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
-
 
 def _redis_url(text: str) -> Secret:
-    parts = urlsplit(text)
-    if parts.scheme not in _REDIS_SCHEMES:
-        raise ValueError
-    if not (parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]):
-        raise ValueError
-    if parts.scheme in {"redis", "rediss"}:
-        _ = parts.port  # raises ValueError where it is no port
-        if not re.fullmatch(r"/?[0-9]*", parts.path):
-            raise ValueError
-    return Secret(text)
+    read_redis_url(text)
+    return _secret(text)
 
 
 REDIS_URL = Reader(
-    "an address that begins with " + ", ".join(f"{s}://" for s in _REDIS_SCHEMES), _redis_url
+    "an address that begins with " + ", ".join(f"{scheme}://" for scheme in SCHEMES), _redis_url
 )
 
 

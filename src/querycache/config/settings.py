@@ -1,5 +1,5 @@
 """Every setting: its variable, its default, what it allows and what it does, in one declaration
-(those of the tiers stand in `tiers`).
+(those of the tiers stand in `tiers`, those of the origins in `origins`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from querycache.config.origins import Embedder, Index, VectorStore
 from querycache.config.readers import (
     INTERVAL,
     KEY,
@@ -19,9 +20,7 @@ from querycache.config.readers import (
     SECONDS_OR_NONE,
     SECRET,
     SWITCH,
-    TEXT,
     TOKEN,
-    WEB_ADDRESS,
     Secret,
     Setting,
     choice,
@@ -51,7 +50,8 @@ class Core(msgspec.Struct, frozen=True):
         Setting(
             "CACHE_WRITE_STRATEGY",
             choice("WRITE_THROUGH", "WRITE_BACK", "WRITE_AROUND"),
-            "When a write reaches the shared tier.",
+            "When a write reaches the shared tier. WRITE_THROUGH: before it is answered."
+            " WRITE_AROUND: the same, and memory gets it at the next read. WRITE_BACK: behind.",
         ),
     ] = "WRITE_THROUGH"
     default_ttl_s: Annotated[
@@ -82,40 +82,55 @@ class Core(msgspec.Struct, frozen=True):
     ] = 0
 
 
-class Embedder(msgspec.Struct, frozen=True):
-    """The model that turns texts into vectors."""
+class WriteBack(msgspec.Struct, frozen=True):
+    """Writes that wait for their way to the shared tier, under WRITE_BACK.
 
-    provider: Annotated[
-        Literal["local", "minilm", "openai", "ollama"],
+    A crash loses what waits: `max_entries` entries and `max_mb` megabytes at most, and while the
+    shared tier takes them none older than `interval_s` and the time of a flush. With `journal` it
+    loses nothing.
+    """
+
+    interval_s: Annotated[
+        float,
         Setting(
-            "QUERYCACHE_EMBEDDER",
-            choice("local", "minilm", "openai", "ollama"),
-            "Which model; openai is any endpoint of that shape.",
+            "CACHE_WRITE_BACK_INTERVAL",
+            INTERVAL,
+            "How often what waits is written; as much time's writes a crash may lose.",
         ),
-    ] = "local"
-    url: Annotated[
-        str, Setting("QUERYCACHE_EMBEDDER_URL", WEB_ADDRESS, "Address of a remote model.")
-    ] = ""
-    model: Annotated[
-        str, Setting("QUERYCACHE_EMBEDDER_MODEL", TEXT, "Name of a remote model.")
-    ] = ""
-    api_key: Annotated[
-        Secret, Setting("QUERYCACHE_EMBEDDER_API_KEY", TOKEN, "Key of a remote model.")
-    ] = Secret()
-    dimensions: Annotated[
+    ] = 1
+    max_entries: Annotated[
         int,
         Setting(
-            "QUERYCACHE_EMBEDDER_DIMENSIONS",
-            integer(0, 65536),
-            "Dimensions asked of the model (0: its own).",
+            "CACHE_WRITE_BACK_MAX_ENTRIES",
+            integer(1, 10_000_000),
+            "Most entries that wait, and that a crash may lose; a write past it goes through.",
         ),
-    ] = 0
-    batch: Annotated[
-        int, Setting("QUERYCACHE_EMBEDDER_BATCH", integer(1, 4096), "Texts in one call.")
+    ] = 10_000
+    max_mb: Annotated[
+        int,
+        Setting(
+            "CACHE_WRITE_BACK_MAX_MB",
+            integer(1, 65_536),
+            "Most memory of entries that wait, in MB; a write past it goes through.",
+        ),
     ] = 64
-    timeout_s: Annotated[
-        float, Setting("QUERYCACHE_EMBEDDER_TIMEOUT_S", SECONDS, "Wait for one call.")
-    ] = 30
+    drain_s: Annotated[
+        float,
+        Setting(
+            "CACHE_WRITE_BACK_DRAIN_S",
+            SECONDS_OR_NONE,
+            "How long the end of a process waits for the shared tier to take what waits.",
+        ),
+    ] = 2
+    journal: Annotated[
+        bool,
+        Setting(
+            "CACHE_WRITE_BACK_JOURNAL",
+            SWITCH,
+            "Whether a write is answered only when a journal under QUERYCACHE_HOME has it, so that"
+            " a crash loses none.",
+        ),
+    ] = False
 
 
 class KindSettings(msgspec.Struct, frozen=True):
@@ -147,6 +162,14 @@ class KindSettings(msgspec.Struct, frozen=True):
             "{kind}_CACHE_ENCRYPTION",
             SWITCH,
             "Whether {what} are sealed; unset, as CACHE_ENCRYPTION_ENABLED says.",
+        ),
+    ] = None
+    write_strategy: Annotated[
+        Literal["WRITE_THROUGH", "WRITE_BACK", "WRITE_AROUND"] | None,
+        Setting(
+            "{kind}_CACHE_WRITE_STRATEGY",
+            choice("WRITE_THROUGH", "WRITE_BACK", "WRITE_AROUND"),
+            "When a write of {what} reaches the shared tier; unset, as CACHE_WRITE_STRATEGY says.",
         ),
     ] = None
 
@@ -255,19 +278,6 @@ class Watch(msgspec.Struct, frozen=True):
     ] = False
 
 
-class Index(msgspec.Struct, frozen=True):
-    """What is indexed."""
-
-    max_file_bytes: Annotated[
-        int,
-        Setting(
-            "QUERYCACHE_MAX_FILE_BYTES",
-            integer(1, 1024 * 1024 * 1024),
-            "A larger file is not indexed.",
-        ),
-    ] = 1024 * 1024
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, read once and validated.
 
@@ -279,6 +289,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     core: Core = Core()
+    write_back: WriteBack = WriteBack()
     l2: L2 = L2()
     redis: Redis = Redis()
     l1: L1 = L1()
@@ -286,6 +297,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     coherency: Coherency = Coherency()
     memory_pressure: MemoryPressure = MemoryPressure()
     embedder: Embedder = Embedder()
+    vector_store: VectorStore = VectorStore()
     kinds: Mapping[str, KindSettings]
     safety: Safety = Safety()
     watch: Watch = Watch()

@@ -23,6 +23,7 @@ from querycache.config.readers import (
     matching,
     number,
 )
+from querycache.config.redis_url import RedisUrl
 
 _LARGEST_MB = 1024 * 1024
 
@@ -61,7 +62,12 @@ class L2(msgspec.Struct, frozen=True):
 
 
 class Redis(msgspec.Struct, frozen=True):
-    """Where Redis is and how it is reached. `named`: REDIS_HOST or REDIS_URL was set."""
+    """Where Redis is and how it is reached.
+
+    Attributes:
+        named: Whether REDIS_HOST or REDIS_URL was set.
+        at: What REDIS_URL says beyond the parts; None without one.
+    """
 
     host: Annotated[str, Setting("REDIS_HOST", HOST, "Host of the Redis server.")] = "localhost"
     port: Annotated[int, Setting("REDIS_PORT", integer(1, 65535), "Port of the Redis server.")] = (
@@ -139,6 +145,7 @@ class Redis(msgspec.Struct, frozen=True):
         ),
     ] = "allkeys-lru"
     named: bool = False
+    at: RedisUrl | None = None
 
 
 class L1(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import logging
 import msgspec
 
 from querycache.clock import Clock
-from querycache.events import ChannelLost, Event, NotStored, TierFailed, Unreadable
+from querycache.events import ChannelLost, Event, Healed, NotStored, TierFailed, Unreadable
 from querycache.keys import Namer
 from querycache.ports.observer import Observer
 
@@ -39,6 +39,8 @@ class EventLog:
             self._warn(event, "TierFailed", event.tier, event.operation)
         elif isinstance(event, Unreadable | ChannelLost):
             self._warn(event, type(event).__name__, event.reason)
+        elif isinstance(event, Healed):
+            self._warn(event, "Healed", event.found)
         elif isinstance(event, NotStored) and event.reason in {"too_big", "unsupported"}:
             kind = f"{event.reason} {self._namer.kind_of(event.key)}"
             if kind not in self._too_big:

@@ -97,14 +97,36 @@ class Registry:
                 path.unlink(missing_ok=True)
         return sorted(found, key=lambda told: (told.started, told.pid))
 
+    def request(self, what: str) -> int:
+        """Asks all processes for something; the number of the request. Raises `OSError`."""
+        self._make_folder()
+        path = self._folder / f"{what}.request"
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        return path.stat().st_mtime_ns
+
+    def requested(self, what: str) -> int:
+        """The number of the request for something; 0 where there is none."""
+        try:
+            return (self._folder / f"{what}.request").stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def withdraw(self, what: str) -> None:
+        """Asks no longer."""
+        (self._folder / f"{what}.request").unlink(missing_ok=True)
+
     def close(self) -> None:
         """Leaves the registry; idempotent."""
         self._closed = True
         self._path.unlink(missing_ok=True)
 
-    def _replace(self, data: bytes) -> None:
+    def _make_folder(self) -> None:
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _replace(self, data: bytes) -> None:
+        self._make_folder()
         part = self._path.with_suffix(".json-part")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "wb") as file:

@@ -12,13 +12,23 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 
 from querycache.errors import ProjectNotFoundError, UsageError
 from querycache.origins import index_content as content
 from querycache.origins.index_content import FileRows, Meta, read_meta
-from querycache.origins.index_search import search
+from querycache.origins.index_search import Near, search
+from querycache.origins.index_shared import (
+    VectorStore,
+    VectorsUnavailableError,
+    catch_up,
+    fetched,
+    held,
+    nearest,
+)
 from querycache.origins.index_snapshot import Snapshot
 from querycache.origins.index_store import DamagedError, Session, Store
 from querycache.ports.origins import (
@@ -48,11 +58,13 @@ class SqliteIndex:
         *,
         semantic_weight: float,
         set_aside: Callable[[int], None],
+        shared: VectorStore | None = None,
     ) -> None:
         self._store = store
         self._opened = opened
         self._semantic_weight = semantic_weight
         self._set_aside = set_aside
+        self._shared = shared
         self._snapshot = Snapshot()
         self._snapshot_lock = threading.Lock()
         cores = os.cpu_count() or 1
@@ -73,7 +85,8 @@ class SqliteIndex:
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, bytes]:
         with self._reading() as session:
             meta = self._same_model(read_meta(session))
-            return content.read_vectors_of(session, text_hashes, meta.dimensions)
+            found = content.read_vectors_of(session, text_hashes, meta.dimensions)
+        return found | fetched(self._shared, set(text_hashes) - found.keys())
 
     def apply(
         self,
@@ -88,6 +101,8 @@ class SqliteIndex:
         """
         latest = {file.stat.path: file for file in changed}
         rows = [content.prepare(file, self._opened.dimensions) for file in latest.values()]
+        chunks = [each for file in latest.values() for each in file.chunks]
+        shared = held(self._shared, {each.text_hash: each.vector for each in chunks})
         with self._damage_reported(), self._store.writing() as session:
             meta = self._same_model(read_meta(session))
             if meta.root != self._opened.root:
@@ -96,7 +111,7 @@ class SqliteIndex:
                 )
             after = _removed(session, meta, [p for p in removed if p not in latest])
             for each in rows:
-                after = _replaced(session, after, each)
+                after = _replaced(session, after, each, shared)
             content.touch(session, touched)
             if after.content_sum != meta.content_sum:
                 after = msgspec.structs.replace(after, change=meta.change + 1)
@@ -104,6 +119,9 @@ class SqliteIndex:
                 after = msgspec.structs.replace(after, indexed_at=completed)
             if after != meta:
                 content.write_meta(session, after)
+        if completed is not None and self._shared is not None:
+            with self._damage_reported():
+                catch_up(self._shared, self._store, meta.dimensions)
         return after.state
 
     def search(self, question: Question) -> Ranked:
@@ -111,32 +129,49 @@ class SqliteIndex:
         semantic = question.mode != "keyword"
         if semantic and question.vector is None:
             raise UsageError(f"a {question.mode} question needs a vector")
+        alone = self._shared is None
         while True:
             with self._reading() as session:
                 meta = read_meta(session)
                 if semantic:
                     self._same_model(meta)
-                snapshot = self._current(session, meta, vectors=semantic)
-                if snapshot is not None:
-                    return self._answer(session, meta, snapshot, question)
+                    _check_size(question, meta)
+                snapshot = self._current(session, meta, vectors=semantic and alone)
+                if snapshot is None:
+                    continue
+                near = self._near(session, meta, snapshot, alone=alone) if semantic else None
+                try:
+                    answer = self._answer(session, meta, snapshot, question, near)
+                except VectorsUnavailableError:
+                    alone = True
+                    continue
+            filtered = question.language or question.path
+            if semantic and not alone and not filtered:  # the server has answered
+                self._forget_matrix()
+            return answer
 
     def close(self) -> None:
         self._store.close()
         if self._pool is not None:
             self._pool.shutdown()
 
+    def _near(self, session: Session, meta: Meta, snapshot: Snapshot, *, alone: bool) -> Near:
+        if self._shared is not None and not alone:
+            return partial(nearest, session, self._shared, meta.dimensions)
+        matrix = snapshot.matrix
+        assert matrix is not None  # noqa: S101 -- for the type checker
+        return partial(matrix.nearest, pool=self._pool)
+
     def _answer(
-        self, session: Session, meta: Meta, snapshot: Snapshot, question: Question
+        self,
+        session: Session,
+        meta: Meta,
+        snapshot: Snapshot,
+        question: Question,
+        near: Near | None,
     ) -> Ranked:
         files = snapshot.files
-        found = search(
-            session,
-            question,
-            files,
-            snapshot.matrix if question.mode != "keyword" else None,
-            semantic_weight=self._semantic_weight,
-            pool=self._pool,
-        )
+        found = search(session, question, files, near, semantic_weight=self._semantic_weight)
         hits = content.read_hits(session, found, files)
         stats = content.read_stats(session, (hit.path for hit in hits))
         return Ranked(meta.state.digest, meta.change, hits, stats)
@@ -148,6 +183,11 @@ class SqliteIndex:
                 return None
             self._snapshot = self._snapshot.current(session, meta, vectors=vectors)
             return self._snapshot
+
+    def _forget_matrix(self) -> None:
+        with self._snapshot_lock:
+            if self._snapshot.matrix is not None:
+                self._snapshot = replace(self._snapshot, matrix=None)
 
     def _same_model(self, meta: Meta) -> Meta:
         if meta.versions != self._opened.versions:
@@ -174,6 +214,12 @@ class SqliteIndex:
             ) from error
 
 
+def _check_size(question: Question, meta: Meta) -> None:
+    size = len(question.vector or b"") // 4
+    if size != meta.dimensions:
+        raise UsageError(f"the question's vector has {size} dimensions, not {meta.dimensions}")
+
+
 def _removed(session: Session, meta: Meta, paths: Sequence[str]) -> Meta:
     for path in paths:
         packed = content.pack(path)
@@ -183,7 +229,7 @@ def _removed(session: Session, meta: Meta, paths: Sequence[str]) -> Meta:
     return meta
 
 
-def _replaced(session: Session, meta: Meta, rows: FileRows) -> Meta:
+def _replaced(session: Session, meta: Meta, rows: FileRows, shared: str) -> Meta:
     file = rows.file
     found = content.find_file(session, rows.path)
     if found is not None:
@@ -191,7 +237,7 @@ def _replaced(session: Session, meta: Meta, rows: FileRows) -> Meta:
             content.touch(session, [file.stat])
             return meta
         meta = _deleted(session, meta, rows.path, found)
-    content.insert(session, rows)
+    content.insert(session, rows, shared)
     term = content.content_term(rows.path, file.content_hash)
     return msgspec.structs.replace(
         meta,

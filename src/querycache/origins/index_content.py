@@ -33,6 +33,7 @@ class Meta(msgspec.Struct, frozen=True):
     name: str
     root: str
     versions: str
+    model: str
     dimensions: int
     birth: bytes
     content_sum: int
@@ -56,21 +57,21 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 def read_meta(session: Session) -> Meta:
-    name, root, versions, dimensions, birth, content_sum, *rest = session.row(
-        "SELECT name, root, versions, dimensions, birth, content_sum, change, files, chunks,"
-        " indexed_at FROM meta"
+    name, root, versions, model, dimensions, birth, content_sum, *rest = session.row(
+        "SELECT name, root, versions, model, dimensions, birth, content_sum, change, files,"
+        " chunks, indexed_at FROM meta"
     )
-    return Meta(
-        unpack(name), unpack(root), versions, dimensions, birth, int.from_bytes(content_sum), *rest
-    )
+    content_sum = int.from_bytes(content_sum)
+    return Meta(unpack(name), unpack(root), versions, model, dimensions, birth, content_sum, *rest)
 
 
 def write_meta(session: Session, meta: Meta) -> None:
     session.run(
-        "INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         pack(meta.name),
         pack(meta.root),
         meta.versions,
+        meta.model,
         meta.dimensions,
         meta.birth,
         meta.content_sum.to_bytes(32),
@@ -127,7 +128,8 @@ def prepare(file: IndexedFile, dimensions: int) -> FileRows:
     return FileRows(file, pack(file.stat.path), chunks, words, vectors)
 
 
-def insert(session: Session, rows: FileRows) -> None:
+def insert(session: Session, rows: FileRows, shared: str = "") -> None:
+    """`shared` is the birth of the collection that holds the vectors too, or ""."""
     stat = rows.file.stat
     number: int = session.row(
         "INSERT INTO file(path, size, mtime_ns, inode, hash, language, chunks)"
@@ -155,6 +157,8 @@ def insert(session: Session, rows: FileRows) -> None:
         rows.vectors,
         xxhash.xxh3_64_digest(rows.vectors),
     )
+    if shared:
+        session.run("INSERT INTO shared VALUES (?, ?)", number, shared)
 
 
 def delete(session: Session, number: int, chunks: int) -> None:
@@ -163,12 +167,13 @@ def delete(session: Session, number: int, chunks: int) -> None:
     session.run_each("DELETE FROM words WHERE rowid = ?", numbers)
     session.run_each("DELETE FROM chunk WHERE id = ?", numbers)
     session.run("DELETE FROM vector WHERE file = ?", number)
+    session.run("DELETE FROM shared WHERE file = ?", number)
     session.run("DELETE FROM file WHERE id = ?", number)
 
 
 def empty(session: Session) -> None:
     session.run(
-        "DELETE FROM file; DELETE FROM chunk; DELETE FROM vector;"
+        "DELETE FROM file; DELETE FROM chunk; DELETE FROM vector; DELETE FROM shared;"
         " INSERT INTO words(words) VALUES ('delete-all')"
     )
 
@@ -209,7 +214,7 @@ def read_vectors(session: Session, since: int, dimensions: int) -> list[tuple[in
     )
     found: list[tuple[int, bytes]] = []
     for number, data, checksum in rows:
-        _check_vectors(data, checksum, dimensions)
+        check_vectors(data, checksum, dimensions)
         found.append((number, data))
     return found
 
@@ -232,7 +237,7 @@ def read_vectors_of(
             data, checksum = session.row(
                 "SELECT data, checksum FROM vector WHERE file = ?", number
             )
-            _check_vectors(data, checksum, dimensions)
+            check_vectors(data, checksum, dimensions)
         found[text_hash] = data[place * width : (place + 1) * width]
     return found
 
@@ -307,7 +312,7 @@ def _chunk_checksum(place: tuple[int, ...], symbol: bytes, text: bytes) -> bytes
     return state.digest()
 
 
-def _check_vectors(data: bytes, checksum: bytes, dimensions: int) -> None:
+def check_vectors(data: bytes, checksum: bytes, dimensions: int) -> None:
     if xxhash.xxh3_64_digest(data) != checksum or len(data) % (_FLOAT_BYTES * dimensions):
         raise DamagedError("vectors are not what was written")
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from querycache.errors import UsageError
 from querycache.origins.fusion import fuse
 from querycache.origins.identifiers import split_identifiers
-from querycache.origins.index_signs import Integers
+from querycache.origins.index_signs import Floats, Integers
 from querycache.origins.index_store import Session
-from querycache.origins.index_vectors import ORDINAL_BITS, Matrix
+from querycache.origins.index_vectors import ORDINAL_BITS
 from querycache.origins.path_glob import compile_glob
 from querycache.ports.origins import Question
 
@@ -48,6 +46,12 @@ _STOP_WORDS = frozenset(
 )
 
 
+Near = Callable[[Floats, int, Integers | None], list[tuple[int, float]]]
+"""(chunk, cosine) of at least the so many most similar, and of all that tie with the last; within
+the files given, if any.
+"""
+
+
 class FileName(NamedTuple):
     """What a search needs of a file, beside its vectors."""
 
@@ -69,25 +73,19 @@ def search(
     session: Session,
     question: Question,
     files: Mapping[int, FileName],
-    matrix: Matrix | None,
+    near: Near | None,
     *,
     semantic_weight: float,
-    pool: ThreadPoolExecutor | None = None,
 ) -> list[Found]:
-    """The best `question.limit` chunks, best first."""
+    """The best `question.limit` chunks, best first; `near` is the semantic arm's way to find."""
     allowed = _allowed(question, files)
     depth = max(DEPTH, 2 * question.limit)
     order = _order(files)
     semantic: list[tuple[int, float]] = []
     keyword: list[int] = []
-    if matrix is not None and question.vector is not None:
-        query = np.frombuffer(question.vector, np.float32)
-        if len(query) != matrix.rows.shape[1]:
-            raise UsageError(
-                f"the question's vector has {len(query)} dimensions, not {matrix.rows.shape[1]}"
-            )
-        near = matrix.nearest(query, depth, allowed, pool)
-        semantic = sorted(near, key=lambda pair: (-pair[1], *order(pair[0])))[:depth]
+    if near is not None and question.vector is not None:
+        found = near(np.frombuffer(question.vector, np.float32), depth, allowed)
+        semantic = sorted(found, key=lambda pair: (-pair[1], *order(pair[0])))[:depth]
     if question.mode != "semantic":
         keyword = _keyword(session, question.text, allowed, depth, order)
     return _fused(semantic, keyword, semantic_weight, order)[: question.limit]

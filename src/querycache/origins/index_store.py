@@ -23,7 +23,7 @@ import apsw
 from querycache.errors import ClosedError, IndexBusyError, ProjectNotFoundError, QueryCacheError
 from querycache.origins.identifiers import VERSION as WORDS
 
-FORMAT = crc32(f"querycache index 1, {WORDS}".encode()) >> 1
+FORMAT = crc32(f"querycache index 2, {WORDS}".encode()) >> 1
 """Changes with the schema and with what the words of a text are. 31 bits: `user_version`."""
 
 BUSY_MS = 10_000
@@ -33,7 +33,8 @@ Value = str | int | float | bytes | None
 _SCHEMA = """
 CREATE TABLE meta(
   one INTEGER PRIMARY KEY CHECK (one = 1),
-  name BLOB NOT NULL, root BLOB NOT NULL, versions TEXT NOT NULL, dimensions INTEGER NOT NULL,
+  name BLOB NOT NULL, root BLOB NOT NULL, versions TEXT NOT NULL,
+  model TEXT NOT NULL, dimensions INTEGER NOT NULL,
   birth BLOB NOT NULL, content_sum BLOB NOT NULL, change INTEGER NOT NULL,
   files INTEGER NOT NULL, chunks INTEGER NOT NULL, indexed_at REAL NOT NULL
 ) STRICT;
@@ -52,6 +53,7 @@ CREATE INDEX chunk_text_hash ON chunk(text_hash);
 CREATE TABLE vector(
   file INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum BLOB NOT NULL
 ) STRICT;
+CREATE TABLE shared(file INTEGER PRIMARY KEY, birth TEXT NOT NULL) STRICT;
 CREATE VIRTUAL TABLE words USING fts5(
   symbol, path, body, content='', contentless_delete=1, tokenize='porter unicode61'
 );

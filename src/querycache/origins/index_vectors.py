@@ -24,6 +24,9 @@ ORDINAL_BITS = 20
 PREFILTER_FROM = 200_000
 """Rows from which on sign bits choose the candidates of the exact scan."""
 
+LEAST = 1e-6
+"""The least cosine that counts."""
+
 CANDIDATES = 3_200
 _PARALLEL_FROM = 16_384
 _COMPACT_FROM = 1_024
@@ -82,8 +85,8 @@ class Matrix:
         else:
             similar = _scan(self.rows[chosen], query, pool)
             ids = self.ids[chosen]
-        similar = np.round(similar.astype(np.float64), 6)
-        best = np.flatnonzero(similar >= max(_last_of(similar, depth), 1e-6))
+        similar = _rounded(similar)
+        best = np.flatnonzero(similar >= max(last_of(similar, depth), LEAST))
         return list(zip(ids[best].tolist(), similar[best].tolist(), strict=True))
 
     def _without(self, gone: Sequence[int]) -> Matrix:
@@ -121,6 +124,18 @@ class Matrix:
         return Matrix(rows, ids, alive, signs)
 
 
+def similarities(rows: Floats, query: Floats) -> NDArray[np.float64]:
+    """The cosine of each row, to six decimals."""
+    return _rounded(_scan(rows, query, None))
+
+
+def last_of(similar: NDArray[np.float64], depth: int) -> float:
+    """The value of the `depth`th largest; -1 where there are fewer."""
+    if len(similar) <= depth:
+        return -1.0
+    return float(np.partition(similar, len(similar) - depth)[len(similar) - depth])
+
+
 def _signed(matrix: Matrix) -> Matrix:
     if matrix.count <= PREFILTER_FROM:
         return matrix
@@ -140,8 +155,5 @@ def _scan(rows: Floats, query: Floats, pool: ThreadPoolExecutor | None) -> Float
     return similar
 
 
-def _last_of(similar: NDArray[np.float64], depth: int) -> float:
-    """The value of the `depth`th largest."""
-    if len(similar) <= depth:
-        return -1.0
-    return float(np.partition(similar, len(similar) - depth)[len(similar) - depth])
+def _rounded(similar: Floats) -> NDArray[np.float64]:
+    return np.round(similar.astype(np.float64), 6)

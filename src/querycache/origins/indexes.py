@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ from querycache.origins import index_content as content
 from querycache.origins.index import SqliteIndex
 from querycache.origins.index_content import Meta, read_meta
 from querycache.origins.index_locks import FileLock, held, try_take
+from querycache.origins.index_shared import VectorStore
 from querycache.origins.index_store import DamagedError, Store, create
 
 _LONGEST = 200
@@ -36,12 +37,20 @@ _LONGEST = 200
 class SqliteIndexes:
     """`Indexes` under one folder, which is made when first written to.
 
-    `semantic_weight` is the vote of the semantic arm where the keyword arm has 1.
+    `semantic_weight` is the vote of the semantic arm where the keyword arm has 1. `shared` gives
+    the vectors that a team shares, by model, dimensions and project.
     """
 
-    def __init__(self, folder: str, *, semantic_weight: float = 0.4) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        semantic_weight: float = 0.4,
+        shared: Callable[[str, int, str], VectorStore] | None = None,
+    ) -> None:
         self._folder = Path(folder).absolute()
         self._semantic_weight = semantic_weight
+        self._shared = shared
 
     def names(self) -> list[str]:
         """Sorted."""
@@ -52,7 +61,13 @@ class SqliteIndexes:
         return next((name for name, meta_root in self._each() if meta_root == real), None)
 
     def open(
-        self, name: str, *, root: str = "", versions: str = "", dimensions: int = 0
+        self,
+        name: str,
+        *,
+        root: str = "",
+        versions: str = "",
+        model: str = "",
+        dimensions: int = 0,
     ) -> SqliteIndex:
         """A new handle, with connections and memory of its own: keep it. A `root` other than the
         index has becomes its root (the project was moved).
@@ -62,6 +77,7 @@ class SqliteIndexes:
             name=name,
             root=real,
             versions=versions,
+            model=model or versions,
             dimensions=dimensions,
             birth=secrets.token_bytes(16),
             content_sum=0,
@@ -95,6 +111,7 @@ class SqliteIndexes:
             opened,
             semantic_weight=self._semantic_weight,
             set_aside=lambda inode: self._set_aside(name, inode),
+            shared=self._shared and self._shared(opened.model, opened.dimensions, name),
         )
 
     def try_lock(self, name: str, purpose: Literal["index", "watch"]) -> FileLock | None:
@@ -195,6 +212,7 @@ def _fitted(meta: Meta, wanted: Meta) -> Meta:
     return msgspec.structs.replace(
         meta,
         versions=wanted.versions,
+        model=wanted.model,
         dimensions=wanted.dimensions,
         content_sum=0,
         change=meta.change + 1,

@@ -307,9 +307,18 @@ class Indexes(Protocol):
         """The name under which a root is indexed."""
         ...
 
-    def open(self, name: str, *, root: str = "", versions: str = "", dimensions: int = 0) -> Index:
+    def open(
+        self,
+        name: str,
+        *,
+        root: str = "",
+        versions: str = "",
+        model: str = "",
+        dimensions: int = 0,
+    ) -> Index:
         """Opens an index; creates it where `root` is given. One of other `versions` is emptied
-        first, in one transaction.
+        first, in one transaction. `versions` name the `model` too: it is that part of them on
+        which a text's vector depends.
 
         Raises `ProjectNotFoundError` without `root` where there is none.
         """

@@ -147,7 +147,12 @@ class IndexProject:
             model = await self._model()
             versions = self.versions(model)
             index = await asyncio.to_thread(
-                self._indexes.open, name, root=root, versions=versions, dimensions=model.dimensions
+                self._indexes.open,
+                name,
+                root=root,
+                versions=versions,
+                model=model.identity,
+                dimensions=model.dimensions,
             )
             try:
                 run = _Run(index, model, self._files_of(root), force=force)

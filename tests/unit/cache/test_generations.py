@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import msgspec
 import pytest
 
 from querycache.cache.generations import Generations
 from querycache.errors import TierError
-from querycache.ports.tiers import Changes
+from querycache.ports.tiers import Backplane, Changes
 from querycache.testing import FakeClock, MemoryL2, SharedMemory
 from querycache.values import Stamp
 
@@ -129,3 +132,37 @@ async def test_what_is_owed_is_bounded() -> None:
     assert await generations.settle()
     assert not generations.stand(stamps)
     assert generations.stand(await generations.take(("all",)))
+
+
+class NamesOnly:
+    """A backplane that tells which counters moved, and not where to."""
+
+    def __init__(self, backplane: Backplane) -> None:
+        self.epoch = backplane.epoch
+        self.close = backplane.close
+        self._backplane = backplane
+
+    def drain(self) -> Changes:
+        changes = self._backplane.drain()
+        return msgspec.structs.replace(changes, tags=dict.fromkeys(changes.tags))
+
+
+class Overtaken(MemoryL2):
+    """Another process bumps the same, and is heard of, before the answer to a bump arrives."""
+
+    meanwhile: Callable[[], object]
+
+    async def bump(self, tags: Sequence[str]) -> dict[str, Stamp]:
+        stamps = await super().bump(tags)
+        await MemoryL2(self.shared).bump(tags)
+        self.meanwhile()
+        return stamps
+
+
+async def test_an_answer_that_was_overtaken_is_not_believed() -> None:
+    l2 = Overtaken(SharedMemory(FakeClock()))
+    generations = Generations(l2, NamesOnly(l2.backplane), lambda _: None)
+    l2.meanwhile = generations.catch_up
+    assert await generations.bump(["a"])
+    assert generations.now("a") is None
+    assert await generations.take(("a",)) == tuple((await l2.stamps(["a"])).items())

@@ -17,6 +17,11 @@ from querycache.errors import ConfigError
         ({"REDIS_MAX_CONNECTIONS": "5"}, "CACHE_CONNECTION_POOL_SIZE=10"),
         ({"REDIS_SSL_CERT_PATH": "a.crt"}, "REDIS_SSL_KEY_PATH"),
         ({"REDIS_SSL_ENABLED": "1", "REDIS_SSL_CA_CERT_PATH": "no.crt"}, "no.crt"),
+        ({"REDIS_URL": "rediss://h", "REDIS_SSL_CA_CERT_PATH": "no.crt"}, "no.crt"),
+        ({"REDIS_URL": "redis+cluster://h", "REDIS_DB": "1"}, "REDIS_DB=1"),
+        ({"REDIS_URL": "unix:///run/s", "REDIS_SSL_ENABLED": "1"}, "a socket"),
+        ({"REDIS_URL": "redis://ann@h"}, "without a password"),
+        ({"QUERYCACHE_VECTOR_STORE": "qdrant"}, "QUERYCACHE_QDRANT_URL"),
     ],
 )
 def test_a_contradiction_names_both(tmp_path: Path, environ: dict[str, str], words: str):
@@ -34,11 +39,7 @@ def test_certificates_that_exist_are_fine(tmp_path: Path):
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"CACHE_L2_BACKEND": "redis"}, "no Redis tier"),
-        ({"REDIS_HOST": "localhost"}, "no Redis tier"),
-        ({"REDIS_URL": "redis://localhost"}, "no Redis tier"),
         ({"CACHE_ENCRYPTION_ENABLED": "true"}, "CACHE_ENCRYPTION_ENABLED=true"),
-        ({"CACHE_WRITE_STRATEGY": "WRITE_BACK"}, "CACHE_WRITE_STRATEGY=WRITE_BACK"),
         ({"CACHE_PROJECT_ISOLATION": "strict"}, "CACHE_PROJECT_ISOLATION=strict"),
         ({"FILE_CACHE_ENCRYPTION": "true"}, "FILE_CACHE_ENCRYPTION=true"),
         ({"SEARCH_CACHE_MAX_SIZE": "10"}, "SEARCH_CACHE_MAX_SIZE=10"),
@@ -58,6 +59,11 @@ def test_what_is_not_built_is_read_and_refused(
     "environ",
     [
         {},
+        {"CACHE_L2_BACKEND": "redis"},
+        {"REDIS_HOST": "localhost"},
+        {"REDIS_URL": "redis+cluster://localhost"},
+        {"CACHE_WRITE_STRATEGY": "WRITE_BACK"},
+        {"CACHE_WRITE_STRATEGY": "WRITE_AROUND"},
         {"REDIS_HOST": "localhost", "CACHE_L2_BACKEND": "sqlite"},
         {"REDIS_HOST": "localhost", "CACHE_LEVEL": "L1_MEMORY"},
         {"FILE_CACHE_ENCRYPTION": "false"},

@@ -31,9 +31,12 @@ CACHE_PROJECT_ISOLATION CACHE_ENCRYPTION_KEY_FILE CACHE_ENCRYPTION_KEY_COMMAND
 CACHE_SESSION_TIMEOUT CACHE_ACCESS_LOGGING FAILED_ACCESS_THRESHOLD FAILED_ACCESS_WINDOW
 CACHE_HEALTH_CHECK_INTERVAL CACHE_LATENCY_THRESHOLD CACHE_HIT_RATE_THRESHOLD
 CACHE_METRICS_ENABLED CACHE_LOG_LEVEL CACHE_LOG_OPERATIONS QUERYCACHE_HOME QUERYCACHE_TOKEN
+CACHE_WRITE_BACK_INTERVAL CACHE_WRITE_BACK_MAX_ENTRIES CACHE_WRITE_BACK_MAX_MB
+CACHE_WRITE_BACK_DRAIN_S CACHE_WRITE_BACK_JOURNAL
 CACHE_SQLITE_MAX_MB QUERYCACHE_MAX_FILE_BYTES QUERYCACHE_SWEEP_INTERVAL_S
+QUERYCACHE_VECTOR_STORE QUERYCACHE_QDRANT_URL QUERYCACHE_QDRANT_API_KEY QUERYCACHE_QDRANT_PREFIX
 """
-OF_KINDS = ("TTL", "ENABLED", "MAX_SIZE", "COMPRESSION", "ENCRYPTION")
+OF_KINDS = ("TTL", "ENABLED", "MAX_SIZE", "COMPRESSION", "ENCRYPTION", "WRITE_STRATEGY")
 
 
 def test_the_names_are_the_interface():
@@ -47,7 +50,7 @@ def test_every_setting_is_declared_once():
     structs = {**GROUPS, "kinds": KindSettings}
     declared = [(name, a) for name, struct in structs.items() for a in get_type_hints(struct)]
     told = {(field.group.partition(".")[0], field.attribute) for field in FIELDS.values()}
-    assert {*declared} - told == {("redis", "named")}
+    assert {*declared} - told == {("redis", "named"), ("redis", "at")}
 
 
 READABLE = [f for f in FIELDS.values() if f.group and not f.secret and f.default not in {None, ""}]

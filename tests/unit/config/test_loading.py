@@ -128,7 +128,7 @@ def test_a_long_wrong_value_is_cut(tmp_path: Path):
 
 def test_no_secret_is_seen_in_any_form(tmp_path: Path):
     secrets = {field.variable: SECRET for field in FIELDS.values() if field.secret}
-    assert len(secrets) == 6
+    assert len(secrets) == 7
     secrets |= {"CACHE_ENCRYPTION_KEY": KEY, "REDIS_URL": f"rediss://:{SECRET}@host/2"}
     loaded = load(tmp_path, secrets)
     seen = f"{loaded!r} {loaded.config!s} {loaded.describe()!r}"
@@ -211,12 +211,12 @@ def test_dotenv_can_run_no_command(tmp_path: Path):
     assert "touch" not in message
 
 
-def test_a_key_of_the_environment_goes_to_no_address_of_dotenv(tmp_path: Path):
-    key, url = "QUERYCACHE_EMBEDDER_API_KEY", "QUERYCACHE_EMBEDDER_URL"
+@pytest.mark.parametrize("what", ["QUERYCACHE_EMBEDDER", "QUERYCACHE_QDRANT"])
+def test_a_key_of_the_environment_goes_to_no_address_of_dotenv(tmp_path: Path, what: str):
+    key, url = f"{what}_API_KEY", f"{what}_URL"
     assert url in wrong(tmp_path, {key: SECRET}, f"{url}=http://example.org\n")
-    assert load(
-        tmp_path, {}, f"{url}=http://example.org\n{key}={SECRET}\n"
-    ).config.embedder.api_key
+    config = load(tmp_path, {}, f"{url}=http://example.org\n{key}={SECRET}\n").config
+    assert config.embedder.api_key or config.vector_store.api_key
 
 
 def test_describe_tells_every_variable(tmp_path: Path):

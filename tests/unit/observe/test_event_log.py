@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from querycache.events import Hit, NotStored, Stored, TierFailed, Unreadable
+from querycache.events import Healed, Hit, NotStored, Stored, TierFailed, Unreadable
 from querycache.keys import Namer
 from querycache.observe.event_log import Both, EventLog
 from querycache.testing import FakeClock, RecordingObserver
@@ -28,7 +28,8 @@ def test_failures_are_told_and_hits_are_not(caplog: pytest.LogCaptureFixture) ->
     told.emit(Hit(KEY, 1.0, stale=False))
     told.emit(TierFailed(KEY, "sqlite", "read", "disk I/O error"))
     told.emit(Unreadable(KEY, "bad_checksum"))
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    told.emit(Healed(KEY, "newer"))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
     assert "disk I/O error" in caplog.text
     assert "bad_checksum" in caplog.text
 

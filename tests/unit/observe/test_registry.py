@@ -115,3 +115,18 @@ def test_a_disk_that_refuses_is_reported_and_tried_again(tmp_path: Path):
     clock.now += 1.0
     assert registry.publish({"n": 1})
     assert not registry.error
+
+
+def test_processes_are_asked_for_something_until_the_request_is_withdrawn(tmp_path: Path):
+    folder = tmp_path / "home" / "registry"
+    asking = Registry(folder, "coherency", FakeClock())
+    asked = Registry(folder, "serve", FakeClock())
+    assert asked.requested("x") == 0
+    first = asking.request("x")
+    assert asked.requested("x") == first > 0
+    assert asked.requested("y") == 0
+    assert asked.living() == []
+    assert [stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()] == [0o600]
+    asking.withdraw("x")
+    asking.withdraw("x")
+    assert asked.requested("x") == 0

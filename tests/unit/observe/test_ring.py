@@ -10,6 +10,7 @@ from querycache.events import (
     ChannelLost,
     Event,
     Evicted,
+    Healed,
     Hit,
     Invalidated,
     Loaded,
@@ -35,6 +36,7 @@ EXAMPLES: list[Event] = [
     ChannelLost("", reason="gap"),
     TierFailed("k", tier="sqlite", operation="read", error="locked"),
     Unreadable("k", reason="bad_magic"),
+    Healed("k", found="newer"),
 ]
 
 

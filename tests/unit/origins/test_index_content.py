@@ -15,7 +15,7 @@ from querycache.origins.index_content import Meta
 from querycache.origins.index_store import DamagedError, Store, create
 from querycache.ports.origins import FileStat
 
-META = Meta("p\ud800", "/r\udcff", "v", DIMENSIONS, b"birth", 1 << 255, 7, 2, 9, 1.5)
+META = Meta("p\ud800", "/r\udcff", "v", "m", DIMENSIONS, b"birth", 1 << 255, 7, 2, 9, 1.5)
 
 
 @pytest.fixture

@@ -251,6 +251,7 @@ async def test_the_background_compares_the_tiers_as_often_as_it_is_told(tmp_path
             await app.remember.set("k", {"a": 1})
             entry = app.l1.entries[app.namer.raw("k")]
             entry.value, entry.packed = "something else", False
+            await app.keep_house()
             app.clock = LateClock(app.clock, 2.0)
             await app.keep_house()
             assert (await app.remember.get("k") == {"a": 1}) is healed

@@ -1,4 +1,4 @@
-"""Commands about the cache: health, stats, keys, explain, invalidate."""
+"""Commands about the cache: health, stats, coherency, keys, explain, invalidate."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
     app.command(epilog=examples("health && echo fine"), rich_help_panel=_PANEL)(health)
     app.command(epilog=examples("stats", "stats --watch"), rich_help_panel=_PANEL)(stats)
+    app.command(epilog=examples("coherency", "coherency --json"), rich_help_panel=_PANEL)(
+        coherency
+    )
     app.command(
         epilog=examples("keys --sizes", "keys --kind search --project shop --json"),
         rich_help_panel=_PANEL,
@@ -85,6 +88,32 @@ def stats(
         screen.answer(found.as_json())
     else:
         screen.out().print(found.as_text())
+
+
+def coherency(
+    *,
+    wait_s: Annotated[
+        float, typer.Option(min=0, max=3600, help="How long to wait for their answers.")
+    ] = 15.0,
+    json: Json = False,
+) -> None:
+    """Have the living processes compare their memory with the shared tier, and heal it.
+
+    What differs is dropped from memory, so that the shared tier is asked. The exit status is 1
+    where anything differed or a process did not answer. They do the same by sample every
+    CACHE_COHERENCY_CHECK_INTERVAL seconds; POST /coherency asks one server alone.
+    """
+    from querycache.doors.cli.coherency import Everywhere, as_text, compared
+
+    async def work(app: App) -> Everywhere:
+        return await compared(app, wait_s)
+
+    found = act("coherency", work)
+    if json:
+        screen.answer(found)
+    else:
+        screen.out().print(as_text(found))
+    raise typer.Exit(0 if found.coherent else 1)
 
 
 def keys(

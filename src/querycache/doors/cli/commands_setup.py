@@ -9,20 +9,24 @@ import typer
 from querycache.doors.cli import screen
 from querycache.doors.cli.options import Json, examples
 from querycache.doors.cli.running import FAILED, act, settings
-from querycache.errors import ConfigError
+from querycache.errors import ConfigError, NotAvailableError
 
 if TYPE_CHECKING:
     from querycache.assembly import App
     from querycache.assembly.models import Installed, Model
+    from querycache.ports.administration import Applied
 
 _PANEL = "Set-up"
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
-    config = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
+    config = typer.Typer(no_args_is_help=True, help="Show, check and apply the settings.")
     config.command(epilog=examples("config show", "config show --changed --json"))(show)
     config.command(epilog=examples("config check"))(check)
+    config.command(
+        "apply-redis", epilog=examples("config apply-redis", "config apply-redis --json")
+    )(apply_redis)
     models = typer.Typer(no_args_is_help=True, help="List and install embedding models.")
     models.command("list", epilog=examples("models list"))(list_models)
     models.command(epilog=examples("models install minilm"))(install)
@@ -81,6 +85,31 @@ def check(*, json: Json = False) -> None:
         if not problems:
             screen.out().print("the settings are fine")
     raise typer.Exit(FAILED if problems else 0)
+
+
+def apply_redis(*, json: Json = False) -> None:
+    """Give each Redis server REDIS_MAXMEMORY and REDIS_MAXMEMORY_POLICY.
+
+    Nothing else ever changes a server's settings. They hold until it restarts, unless its own
+    configuration says the same.
+    """
+
+    async def work(app: App) -> list[Applied]:
+        if app.redis_admin is None:
+            raise NotAvailableError(
+                "there is no Redis to apply settings to", remedy="set REDIS_HOST or REDIS_URL"
+            )
+        wanted = app.config.redis
+        return await app.redis_admin.apply(wanted.maxmemory, wanted.maxmemory_policy)
+
+    done = act("config", work)
+    if json:
+        screen.answer({"servers": done})
+        return
+    for server in done:
+        for name, after in server.after.items():
+            change = f"{server.where}: {name} {server.before[name]} -> {after}"
+            screen.out().print(screen.line(change), markup=False, soft_wrap=True)
 
 
 def list_models(*, json: Json = False) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from querycache.usecases.index_project import Indexed
     from querycache.usecases.list_keys import Pattern
     from querycache.usecases.list_projects import Listed
-    from querycache.usecases.show_status import Health
+    from querycache.usecases.show_status import Checks, Health, Pending
 
 _KB = 1024
 _MB = 1024 * _KB
@@ -114,9 +114,38 @@ def health_text(health: Health) -> Text:
             text.append(f", {health.l2_entries:,} entries, {size(health.l2_bytes)}{bound}")
     else:
         text.append(", not connected" if health.l2_backend != "none" else "")
+    if health.redis_connected:
+        pool, memory = health.connection_pool_stats, health.memory_usage
+        text.append(
+            f"\n    memory {memory['used_memory_human']}, peak"
+            f" {memory['used_memory_peak_human']}; connections"
+            f" {pool['in_use_connections']} in use of {pool['created_connections']},"
+            f" at most {pool['max_connections']}"
+        )
+        if health.invalidation_lag_ms is not None:
+            text.append(f"; an invalidation takes {health.invalidation_lag_ms:.1f} ms")
     for problem in health.problems:
         text.append(f"\n{line(problem)}", "yellow")
     return text
+
+
+def agreement(checks: Checks, pending: Pending, lag_ms: float | None, now: float) -> str:
+    """Whether the tiers agreed when that was last looked at, what L2 was not told yet, and how
+    long news takes.
+    """
+    compared = "the tiers were not compared yet"
+    if checks.checks:
+        compared = (
+            f"comparisons of the tiers: {checks.checks:,}, of {checks.compared:,} entries,"
+            f" {checks.mismatches:,} of which differed; the last one"
+            f" {span(max(0.0, now - checks.last_at))} ago"
+        )
+    told = [compared]
+    if pending.dirty or pending.recovery:
+        told.append(f"{pending.dirty:,} entries to be written, {pending.recovery:,} to recover")
+    if lag_ms is not None:
+        told.append(f"an invalidation takes {lag_ms:.1f} ms")
+    return "; ".join(told)
 
 
 def key_table(patterns: Sequence[Pattern], *, sizes: bool) -> Table | Text:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from querycache.doors.cli import screen
-from querycache.doors.cli.render import cell, size, span, table
+from querycache.doors.cli.render import agreement, cell, size, span, table
 from querycache.doors.http_api import wire
-from querycache.usecases.show_status import Health, KindCounts, Snapshot, TierStats, totals
+from querycache.usecases.show_status import KindCounts, Snapshot, Tiers
 
 if TYPE_CHECKING:
     from querycache.assembly import App
@@ -22,11 +21,10 @@ _REFRESH_S = 1.0
 
 
 class Stats(NamedTuple):
-    """One look at all living processes: what each told, and how L2 is."""
+    """One look at all living processes: what each told, and how the tiers are."""
 
     told: list[tuple[Published, Snapshot]]
-    tiers: tuple[TierStats, TierStats]
-    health: Health
+    tiers: Tiers
     now: float
 
     @property
@@ -35,42 +33,13 @@ class Stats(NamedTuple):
 
     def as_json(self) -> wire.Stats:
         """The answer of GET /stats/cache, over all processes: since the oldest of them began."""
-        (l1, l2), health, whole = self.tiers, self.health, totals(self.snapshots)
         oldest = min((told.started for told, _ in self.told), default=self.now)
-        l2_stats = wire.L2Stats(
-            enabled=l2.enabled,
-            hits=l2.hit_count,
-            misses=l2.miss_count,
-            hit_rate=l2.hit_rate,
-            miss_rate=l2.miss_rate,
-            total_operations=l2.total_operations,
-            errors=l2.error_count,
-            backend=health.l2_backend,
-            connected=health.l2_connected,
-            entries=health.l2_entries,
-            bytes=health.l2_bytes,
-            max_bytes=health.l2_max_bytes,
-        )
-        fields = whole | {
-            "kinds": whole["by_kind"],
-            "last_reset": oldest,
-            "uptime_s": round(self.now - oldest, 3),
-            "tiers": wire.Tiers(wire.l1_stats(l1, self._together()), l2_stats),
-            "processes": [_process(*told) for told in self.told],
-        }
-        return msgspec.convert(fields, wire.Stats)
-
-    def _together(self) -> Snapshot:
-        """The memory of all of them."""
-        policies = dict.fromkeys(snapshot.l1_policy for snapshot in self.snapshots)
-        return Snapshot(
-            kinds={},
-            l1_size=sum(snapshot.l1_size for snapshot in self.snapshots),
-            l1_max_size=sum(snapshot.l1_max_size for snapshot in self.snapshots),
-            l1_bytes=sum(snapshot.l1_bytes for snapshot in self.snapshots),
-            l1_max_bytes=sum(snapshot.l1_max_bytes for snapshot in self.snapshots),
-            l1_evictions=sum(snapshot.l1_evictions for snapshot in self.snapshots),
-            l1_policy=", ".join(policies),
+        return wire.stats(
+            self.snapshots,
+            self.tiers,
+            [wire.process(*told, this=False) for told in self.told],
+            since=oldest,
+            uptime_s=round(self.now - oldest, 3),
         )
 
     def as_text(self) -> Group | Text:
@@ -80,7 +49,9 @@ class Stats(NamedTuple):
                 "no querycache process is running: counts live as long as the process that made"
                 " them\nstart one: querycache serve"
             )
-        return Group(self._who(), Text(), self._by_tier(), Text(), self._by_kind())
+        return Group(
+            self._who(), Text(), self._by_tier(), self._agreement(), Text(), self._by_kind()
+        )
 
     def _who(self) -> Text:
         named = (
@@ -94,23 +65,27 @@ class Stats(NamedTuple):
     def _by_tier(self) -> Table:
         numbers = ("hits", "misses", "hit rate", "errors", "entries", "size")
         made = table("tier", *numbers, numbers=numbers)
-        memory, health = self._together(), self.health
-        entries, held = health.l2_entries, health.l2_bytes
+        l1, l2 = self.tiers.l1, self.tiers.l2
         filled = {
-            "L1": (f"{memory.l1_size:,}", size(memory.l1_bytes)),
+            "L1": (f"{l1.size:,}", size(l1.memory_usage_bytes)),
             "L2": (
-                "-" if entries is None else f"{entries:,}",
-                "-" if held is None else size(held),
+                "-" if l2.entries is None else f"{l2.entries:,}",
+                "-" if l2.bytes is None else size(l2.bytes),
             ),
         }
-        for name, tier in zip(("L1", "L2"), self.tiers, strict=True):
+        for name, tier, errors in (("L1", l1, 0), ("L2", l2, l2.errors)):
             if not tier.enabled:
                 made.add_row(name, *["-"] * len(numbers), style="dim")
                 continue
-            rate = _rate(tier.hit_count, tier.miss_count)
-            counts = (f"{tier.hit_count:,}", f"{tier.miss_count:,}", rate, f"{tier.error_count:,}")
+            rate = _rate(tier.hits, tier.misses)
+            counts = (f"{tier.hits:,}", f"{tier.misses:,}", rate, f"{errors:,}")
             made.add_row(Text(name, "bold"), *counts, *filled[name])
         return made
+
+    def _agreement(self) -> Text:
+        """What comparisons of the tiers found, what L2 was not told yet, and how far news lags."""
+        l2 = self.tiers.l2
+        return Text(agreement(l2.coherency, l2.pending, l2.lag_ms, self.now), "dim")
 
     def _by_kind(self) -> Table:
         numbers = ("L1 hits", "L2 hits", "misses", "hit rate", "loads", "writes", "time saved")
@@ -132,8 +107,9 @@ class Stats(NamedTuple):
 async def look(app: App) -> Stats:
     """What all living processes told; this one, which did nothing, is none of them."""
     told = await app.processes()
-    tiers = app.status.tiers([snapshot for _, snapshot in told])
-    return Stats(told, tiers, await app.status.health(), app.clock.wall())
+    health = await app.status.health()
+    tiers = app.status.shaped([snapshot for _, snapshot in told], health)
+    return Stats(told, tiers, app.clock.wall())
 
 
 async def watched(app: App) -> None:
@@ -149,20 +125,6 @@ async def watched(app: App) -> None:
         while True:
             live.update((await look(app)).as_text(), refresh=True)
             await app.clock.sleep(_REFRESH_S)
-
-
-def _process(told: Published, did: Snapshot) -> wire.Process:
-    counts = totals([did])
-    fields = {
-        "pid": told.pid,
-        "door": told.door,
-        "started": told.started,
-        "published_at": told.published_at,
-        "this": False,
-        "l1_size": did.l1_size,
-        "l1_bytes": did.l1_bytes,
-    }
-    return msgspec.convert(counts | fields, wire.Process)
 
 
 def _rate(hits: int, misses: int) -> str:

@@ -22,11 +22,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from querycache.assembly.app import App
+from querycache.doors.http_api.asked import Asked, NothingAsked
 from querycache.doors.http_api.connection import Server, listen
 from querycache.doors.http_api.guard import LOCAL_NAMES, UNEXPECTED, Guard, failure
 from querycache.doors.http_api.openapi import document
-from querycache.doors.http_api.routes import ROUTES, Route, Served, status_of
-from querycache.doors.http_api.wire import Asked, NothingAsked
+from querycache.doors.http_api.route import Route, Served, status_of
+from querycache.doors.http_api.routes import ROUTES
 from querycache.doors.mcp_server.background import living
 from querycache.doors.mcp_server.first_run import FirstRun
 from querycache.doors.mcp_server.logs import log_to_stderr

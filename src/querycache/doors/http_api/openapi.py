@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from querycache.doors.http_api.routes import Route
-from querycache.doors.http_api.wire import Asked, Failed
+from querycache.doors.http_api.asked import Asked
+from querycache.doors.http_api.route import Route
+from querycache.doors.http_api.wire import Failed
 
 _REF = "#/components/schemas/{name}"
 _TITLE = "querycache"

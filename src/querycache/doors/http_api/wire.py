@@ -1,91 +1,23 @@
-"""What goes over HTTP: the questions, and those answers that are no use case's own result.
+"""What is answered over HTTP, where that is no use case's own result.
 
 Encoding turns NaN and infinities into null, so every answer is JSON proper.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from querycache.ports.origins import Mode
 from querycache.usecases.explain_key import Explained
 from querycache.usecases.list_keys import Pattern
 from querycache.usecases.list_projects import Listed
-from querycache.usecases.show_status import Snapshot, TierStats, totals
+from querycache.usecases.show_status import Snapshot, Tiers, totals
 from querycache.values import Kind
 
-_MB = 1024 * 1024
-
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
-Name = Annotated[str, msgspec.Meta(max_length=200)]
-Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-
-
-class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question. Fields that it does not have are refused."""
-
-
-class NothingAsked(Asked, frozen=True):
-    """A question without parameters."""
-
-
-class SearchAsked(Asked, frozen=True):
-    """A search. Without `project`: that of the served folder, else the only one."""
-
-    query: Text
-    project: Name = ""
-    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
-    mode: Mode = "hybrid"
-    language: Name = ""
-    path: Annotated[str, msgspec.Meta(max_length=1000, description="A glob over paths.")] = ""
-
-
-class IndexAsked(Asked, frozen=True):
-    """A local folder to index; `force` reads files that look unchanged, too."""
-
-    path: Path
-    project: Name = ""
-    force: bool = False
-
-
-class WarmAsked(Asked, frozen=True):
-    """A project to warm up: with `queries`, else with what was asked most."""
-
-    project: Name = ""
-    queries: Annotated[list[Text], msgspec.Meta(max_length=1000)] | None = None
-    budget_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30.0
-    budget_mb: Annotated[float, msgspec.Meta(ge=0)] | None = None
-
-
-class InvalidateAsked(Asked, frozen=True):
-    """What to invalidate: exactly one of these."""
-
-    file: Path | None = None
-    project: Name | None = None
-    tag: Name | None = None
-    key: Path | None = None
-    all: bool = False
-
-
-class KeysAsked(Asked, frozen=True):
-    """Which keys to count."""
-
-    kind: Kind | None = None
-    project: Name | None = None
-
-
-class ExplainAsked(Asked, frozen=True):
-    """A full name, or a caller's own key."""
-
-    key: Path
-
-
-class ForgetAsked(Asked, frozen=True):
-    """A project to forget."""
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+if TYPE_CHECKING:
+    from querycache.observe.registry import Published
 
 
 class Error(msgspec.Struct, frozen=True):
@@ -150,48 +82,6 @@ class Counts(msgspec.Struct, frozen=True):
     stale_hits: int
     loads: int
     saved_s: float
-
-
-class L1Stats(msgspec.Struct, frozen=True):
-    """The tier in this process's memory."""
-
-    enabled: bool
-    hits: int
-    misses: int
-    hit_rate: float
-    miss_rate: float
-    total_operations: int
-    size: int
-    max_size: int
-    memory_usage_bytes: int
-    memory_usage_mb: float
-    max_memory_mb: float
-    evictions: int
-    policy: str
-
-
-class L2Stats(msgspec.Struct, frozen=True):
-    """The shared tier, as this process asked it. None where it can't tell."""
-
-    enabled: bool
-    hits: int
-    misses: int
-    hit_rate: float
-    miss_rate: float
-    total_operations: int
-    errors: int
-    backend: str
-    connected: bool
-    entries: int | None
-    bytes: int | None
-    max_bytes: int | None
-
-
-class Tiers(msgspec.Struct, frozen=True):
-    """Both tiers."""
-
-    l1: L1Stats
-    l2: L2Stats
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -282,28 +172,46 @@ class Explanation(msgspec.Struct, frozen=True):
     events: list[Happened]
 
 
-def l1_stats(tier: TierStats, snapshot: Snapshot) -> L1Stats:
-    """The block of L1."""
-    return L1Stats(
-        enabled=tier.enabled,
-        hits=tier.hit_count,
-        misses=tier.miss_count,
-        hit_rate=tier.hit_rate,
-        miss_rate=tier.miss_rate,
-        total_operations=tier.total_operations,
-        size=snapshot.l1_size,
-        max_size=snapshot.l1_max_size,
-        memory_usage_bytes=snapshot.l1_bytes,
-        memory_usage_mb=snapshot.l1_bytes / _MB,
-        max_memory_mb=snapshot.l1_max_bytes / _MB,
-        evictions=snapshot.l1_evictions,
-        policy=snapshot.l1_policy,
-    )
-
-
 def counted(snapshot: Snapshot) -> dict[str, object]:
     """The counts of one process, with those of each kind under `kinds`."""
-    whole = totals([snapshot])
+    return _with_kinds([snapshot])
+
+
+def stats(
+    snapshots: Sequence[Snapshot],
+    tiers: Tiers,
+    processes: Sequence[Process],
+    *,
+    since: float,
+    uptime_s: float,
+) -> Stats:
+    """What the processes of `snapshots` did `since` (wall seconds)."""
+    fields = {
+        **_with_kinds(snapshots),
+        "last_reset": since,
+        "uptime_s": uptime_s,
+        "tiers": tiers,
+        "processes": list(processes),
+    }
+    return msgspec.convert(fields, Stats)
+
+
+def process(told: Published, did: Snapshot, *, this: bool) -> Process:
+    """A living process, and what it did; `this` says whether it is the one that answers."""
+    fields = {
+        "pid": told.pid,
+        "door": told.door,
+        "started": told.started,
+        "published_at": told.published_at,
+        "this": this,
+        "l1_size": did.l1_size,
+        "l1_bytes": did.l1_bytes,
+    }
+    return msgspec.convert(totals([did]) | fields, Process)
+
+
+def _with_kinds(snapshots: Sequence[Snapshot]) -> dict[str, object]:
+    whole = totals(snapshots)
     return {**whole, "kinds": whole["by_kind"]}
 
 

@@ -100,6 +100,8 @@ class Stats(BaseModel):
     l2: Tier
     l1_size: int
     l1_bytes: int
+    mismatches: int
+    pending: int
     kinds: dict[str, Kind]
     processes: int
 

@@ -138,7 +138,7 @@ class Tools:
 
     async def cache_stats(self) -> Annotated[CallToolResult, answers.Stats]:
         """Tell hit rates and seconds saved, per tier and per kind, over all running processes."""
-        from querycache.usecases.show_status import totals  # noqa: PLC0415 -- after the handshake
+        from querycache.usecases.show_status import together, totals  # noqa: PLC0415 -- after the handshake
 
         with _told():
             app = await self._app()
@@ -147,7 +147,7 @@ class Tools:
             beside = [snapshot for pid, snapshot in told if pid != app.registry.pid]
             every = [here, *beside]
             l1, l2 = app.status.tiers(every)
-            whole = totals(every)
+            whole, sums = totals(every), together(every)
         return answer(
             read(
                 answers.Stats,
@@ -155,8 +155,10 @@ class Tools:
                     **whole,
                     "l1": read(answers.Tier, l1),
                     "l2": read(answers.Tier, l2),
-                    "l1_size": sum(snapshot.l1_size for snapshot in every),
-                    "l1_bytes": sum(snapshot.l1_bytes for snapshot in every),
+                    "l1_size": sums.l1_size,
+                    "l1_bytes": sums.l1_bytes,
+                    "mismatches": sums.coherency.mismatches,
+                    "pending": sums.pending.dirty + sums.pending.recovery,
                     "kinds": whole["by_kind"],
                     "processes": len(every),
                 },

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Any
 
 import msgspec
 
@@ -37,15 +37,30 @@ class PoolInfo(msgspec.Struct, frozen=True):
 class RedisManager:
     """What the service knows of Redis."""
 
+    def __init__(self, app: App) -> None:
+        self._app = app
+
     async def get_health_info(self) -> PoolInfo:
-        """The connections: created, available, in use, and the most that there may be."""
-        stats: dict[str, int] = {
-            "created_connections": 0,
-            "available_connections": 0,
-            "in_use_connections": 0,
-            "max_connections": 0,
+        """The connections: created, available, in use, and the most that there may be. Those of
+        the cache itself and those of `get_redis_client`, of all event loops.
+        """
+        stats = (await self._app.status.health()).connection_pool_stats
+        admin = self._app.redis_admin
+        if admin is None:
+            return PoolInfo(
+                dict.fromkeys(stats, 0),
+                "no Redis is configured; the shared tier is embedded or off",
+            )
+        pool = admin.pool()
+        available = stats["available_connections"] + pool.available
+        in_use = stats["in_use_connections"] + pool.in_use
+        stats = {
+            "created_connections": available + in_use,
+            "available_connections": available,
+            "in_use_connections": in_use,
+            "max_connections": pool.most,
         }
-        return PoolInfo(stats, "no Redis is configured; the shared tier is embedded or off")
+        return PoolInfo(stats, "")
 
 
 class CacheService(Remember):
@@ -58,7 +73,7 @@ class CacheService(Remember):
     def __init__(self, app: App) -> None:
         super().__init__(app.core, app.namer, app.policies, app.config.core.batch_size)
         app.remember = self
-        self.redis_manager = RedisManager()
+        self.redis_manager = RedisManager(app)
         self._app = app
         self._base = self.counted()
         self._since = app.clock.wall()
@@ -117,14 +132,17 @@ class CacheService(Remember):
             "l1_info": self._l1_info(l1),
             "l2_stats": l2,
             "l2_enabled": l2.enabled,
-            "dirty_keys_count": 0,
+            "dirty_keys_count": self._app.status.pending().dirty,
             "write_strategy": self._app.config.core.write_strategy,
             "cache_level": self._app.config.core.level,
         }
 
     async def check_cache_coherency(self) -> dict[str, object]:
-        """Compares the tiers and heals what differs. Keys: coherent, l1_l2_consistent,
-        stale_entries, mismatched_keys, checked_keys, timestamp, note.
+        """Compares the tiers, all that L1 holds, and heals what differs: it leaves L1, so that the
+        next read asks L2.
+
+        Keys: coherent, l1_l2_consistent, stale_entries, mismatched_keys (names in L2), and the
+        other fields of `usecases.check_coherency.Coherency`.
         """
         checked = await self._app.check_coherency()
         found: dict[str, object] = msgspec.structs.asdict(checked)
@@ -138,20 +156,24 @@ class CacheService(Remember):
         return await self._app.cleanup_expired()
 
     async def _flush_dirty_keys(self) -> int:
-        """Writes what waits to be written to L2; how many. With write-through nothing ever
-        waits.
-        """
-        return 0
+        """Writes what waits for L2 under WRITE_BACK; how many went there."""
+        return await self._core.flush()
 
     @asynccontextmanager
-    async def get_redis_client(self) -> AsyncGenerator[NoReturn]:
-        """A client of the Redis that is L2. Raises `NotAvailableError` where L2 is not Redis."""
-        raise NotAvailableError(
-            "there is no Redis: the shared tier is "
-            + ("off" if self._app.config.l2_backend == "none" else "the embedded store"),
-            remedy="list its entries with `querycache keys`",
-        )
-        yield  # pyright: ignore[reportUnreachable]  # makes it a generator
+    async def get_redis_client(self) -> AsyncGenerator[Any]:
+        """A redis-py asyncio client of the Redis that is L2; its keys and values are bytes. Do not
+        close it: the block does. Raises `NotAvailableError` where L2 is not Redis.
+        """
+        admin = self._app.redis_admin
+        if admin is None:
+            raise NotAvailableError(
+                "there is no Redis: the shared tier is "
+                + ("off" if self._app.config.l2_backend == "none" else "the embedded store"),
+                remedy="set REDIS_HOST or REDIS_URL and CACHE_L2_BACKEND=auto to share a Redis;"
+                " `querycache keys` lists the entries of any store",
+            )
+        async with admin.client() as client:
+            yield client
 
     def _l1_info(self, stats: TierStats) -> dict[str, object]:
         info = self._app.l1.info()

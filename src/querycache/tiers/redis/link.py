@@ -16,7 +16,14 @@ reply is a `hiredis.ReplyError` as a value, for whoever asked to judge.
 
 
 class UnreachableError(TierError):
-    """There is no connection to the server: it is down, refuses, or our breaker is open."""
+    """There is no connection to the server: it is down, refuses, or our breaker is open.
+
+    Codes: refused, closed, slow, auth, tls, name, limit, busy, fork, unreachable.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", code: str = "unreachable") -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code
 
 
 class DeadlineError(TierError):
@@ -116,7 +123,7 @@ class Greeting:
         database: Number of the database.
         name: For CLIENT SETNAME.
         scripts: Lua sources to load.
-        prefixes: Names that begin with one of these are tracked (broadcast mode, NOLOOP).
+        prefixes: Names that begin with one of these are tracked (broadcast mode).
         channel: The pub/sub channel to subscribe to where the server refuses to track.
     """
 

@@ -31,6 +31,7 @@ _END: Final = "\U0010ffff"  # sorts after whatever a name can go on with
 _BYTES: Final = frozenset({bytes})
 _NOT_OURS: Final = DamagedError("the embedded store holds what was never written")
 
+_LAST: Final = "SELECT max(seq) FROM sqlite_sequence"
 _READ_ONE: Final = (
     "SELECT (SELECT seq FROM sqlite_sequence),"
     " (SELECT data FROM entry WHERE key = ?1 AND expires > ?2)"
@@ -93,6 +94,12 @@ class SqliteTier:
 
     def witnessed(self, key: str) -> int | None:
         del key
+        life = self._store.life
+        try:
+            last = self._store.reader(life).execute(_LAST).get
+        except FAILURES:
+            return None
+        return life.guard | (last or 0)
 
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         if not writes:
@@ -234,7 +241,7 @@ class SqliteTier:
         try:
             cursor = store.reader(life)
             # The guard first: one that is too old only refuses too much.
-            last = cursor.execute("SELECT max(seq) FROM sqlite_sequence").get
+            last = cursor.execute(_LAST).get
             found = dict(cursor.execute(sql, (*keys, now)).fetchall())
         except FAILURES as error:
             raise store.note(error, life) from error

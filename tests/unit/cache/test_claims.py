@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from querycache.cache.writing import Claims
+from querycache.cache.claims import Claims
 
 
 def test_a_lone_claim_holds() -> None:
