@@ -22,8 +22,10 @@ serve: install ## HTTP and MCP for PROJECT on port 8000
 test: needs $(VENV)/.dev ## the whole suite but the soak
 	$(BIN)/python -m pytest -m "not soak"
 
-soak: needs $(VENV)/.dev ## faults and fuzzing at full size
-	$(BIN)/python -m pytest -m soak --timeout=1200
+soak: needs $(VENV)/.dev ## faults and fuzzing at full size; what the faults did: docs/reliability.md
+	@rm -f $(VENV)/faults.jsonl
+	FAULT_REPORT=$(CURDIR)/$(VENV)/faults.jsonl $(BIN)/python -m pytest -m soak --timeout=1200; \
+	status=$$?; $(BIN)/python docs/fault_report.py $(VENV)/faults.jsonl; exit $$status
 
 lint: $(VENV)/.dev ## format, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -3,8 +3,8 @@
     python bench/single_flight.py [--quick] [--json]
 
 A thousand callers ask for one key that no tier holds: in one process, then in each of four
-processes that share a home and begin together. The loader takes a tenth of a second and counts
-its runs.
+processes that share a home, or a Redis, and begin together. The loader takes a tenth of a second
+and counts its runs.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ async def stampede(app: App, key: str) -> int:
     return loads
 
 
-async def worker(home: Path) -> None:
+async def worker(home: Path, **variables: str) -> None:
     """Asks for each key that a line of the standard input names; prints its loads."""
-    async with kit.app_at(home) as app:
+    async with kit.app_at(home, **variables) as app:
         await app.remember.get("warm")
         print("ready", flush=True)
         while key := (await asyncio.to_thread(sys.stdin.readline)).strip():
             print(await stampede(app, key), flush=True)
 
 
-def among_processes(home: Path, rounds: int) -> list[int]:
-    """The loads of all processes together, round by round."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(home)]
+def among_processes(home: Path, rounds: int, redis: str = "") -> list[int]:
+    """The loads of all processes together, round by round; L2 is at the socket of `redis`."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(home), redis]
     with ExitStack() as stack:
         pipes: list[tuple[IO[str], IO[str]]] = []
         for _ in range(PROCESSES):
@@ -85,11 +85,14 @@ async def measure(options: kit.Options) -> Sequence[kit.Row]:
     async with kit.app_at(home) as app:
         alone = [await stampede(app, f"alone:{number}") for number in range(rounds)]
     together = await asyncio.to_thread(among_processes, home, rounds)
+    with kit.scratch() as folder, kit.redis_at(folder) as (path, _):
+        shared = await asyncio.to_thread(among_processes, home, rounds, path)
     return [
         kit.Row("F8", what, "1", _told(loads), set(loads) == {1}, f"{rounds} rounds")
         for what, loads in (
             ("loads of 1,000 concurrent misses of one key, in one process", alone),
             ("the same in each of four processes at once", together),
+            ("the same in each of four processes at once, over Redis", shared),
         )
     ]
 
@@ -100,7 +103,8 @@ def _told(loads: Sequence[int]) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
-        asyncio.run(worker(Path(sys.argv[2])))
+        where = {"REDIS_URL": f"unix://{sys.argv[3]}"} if sys.argv[3] else {}
+        asyncio.run(worker(Path(sys.argv[2]), **where))
         return
     kit.run(__doc__, measure)
 

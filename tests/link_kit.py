@@ -29,9 +29,12 @@ class Heard:
         self.lost: list[str] = []
         self.gone: list[str] = []
         self.names: list[bytes] = []
+        self.late: list[str] = []
 
-    def joined(self, channel: object) -> None:
+    def joined(self, channel: object, *, late: bool = False) -> None:
         self.joins.append(where(channel))
+        if late:
+            self.late.append(where(channel))
 
     def left(self, channel: object, *, gone: bool) -> None:
         (self.gone if gone else self.lost).append(where(channel))

@@ -44,12 +44,10 @@ def decode(segment: str) -> str:
 
 def digest(*parts: str | bytes) -> str:
     """32 hex digits over length-prefixed parts: `("a", "bc")` and `("ab", "c")` differ."""
-    state = blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        state.update(b"%d:" % len(data))
-        state.update(data)
-    return state.hexdigest()
+    coded = [p.encode("utf-8", "surrogatepass") if isinstance(p, str) else p for p in parts]
+    return blake2b(
+        b"".join([b"%d:%b" % (len(data), data) for data in coded]), digest_size=16
+    ).hexdigest()
 
 
 class Namer:

@@ -75,6 +75,29 @@ def test_apply_redis_says_why_it_can_not(
     assert "s3cret" not in done.err
 
 
+def test_an_invalidation_that_redis_did_not_hear_of_is_an_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    cli = Cli(capsys)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    for words in (("--all",), ("--key", "a"), ("--tag", "t")):
+        done = cli("invalidate", *words)
+        assert (done.status, done.out) == (1, "")
+        assert "still serve" in done.err
+    done = cli("invalidate", "--all", "--json")
+    assert (done.status, '"told":false' in done.out.replace(" ", "")) == (1, True)
+
+
+def test_health_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    cli = Cli(capsys)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    done = cli("health")
+    assert done.status == 1
+    assert "refused; start Redis there, or correct the address" in done.out
+
+
 def test_the_guide_s_snippets_find_a_client(server: RedisServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REDIS_URL", server.url)
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.live.fault_kit import LOCKED, SECRET, sizes, under_load
+from tests.live.fault_kit import LOCKED, SECRET, sizes, soaked, under_load
 from tests.redis_kit import SLOTS, Cluster, Sentinels, cluster, sentinels, until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.timeout(60)]
@@ -27,7 +27,7 @@ def cluster_url(group: Cluster) -> str:
     return f"redis+cluster://:{SECRET}@{hosts}"
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["killed", "frozen"])
+@pytest.mark.parametrize("frozen", [False, soaked(True)], ids=["killed", "frozen"])
 @pytest.mark.parametrize("count", sizes(1, 20))
 async def test_a_primary_is_lost_and_a_replica_takes_its_place(
     count: int,
@@ -90,7 +90,7 @@ async def in_order(group: Sentinels) -> None:
     raise AssertionError("the Sentinels do not see all")
 
 
-@pytest.mark.parametrize("slots", sizes(100, 1500))
+@pytest.mark.parametrize("slots", sizes(40, 1500))
 async def test_slots_move_while_they_are_used(slots: int, tmp_path: Path):
     async with cluster(*BOTH) as group:
         urls = [cluster_url(group)] * 2

@@ -48,3 +48,16 @@ def test_an_import_loads_nothing_heavy(modules: list[str]):
     loaded: list[str] = json.loads(done.stdout)
     assert set(modules) <= set(loaded)
     assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
+
+
+def test_entries_travel_to_redis_without_redis_py():
+    code = (
+        "import asyncio, sys; from pathlib import Path;"
+        "from querycache.assembly.redis import shared_tier;"
+        "from querycache.clock import SystemClock; from querycache.config import load_config;"
+        "settings = load_config({'HOME': '/', 'REDIS_URL': 'redis://127.0.0.1:1'}, Path('/'));"
+        "tier = shared_tier(settings.config, SystemClock());"
+        "print(asyncio.run(tier.info()).connected, 'redis' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.split() == [b"False", b"False"]

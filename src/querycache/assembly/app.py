@@ -295,7 +295,6 @@ class App(Wiring):
             if now - self._due["l2"] >= self.config.l2.sweep_interval_s:
                 self._due["l2"] = now
                 await self.core.l2.sweep()
-                self.core.writer.trouble = ""  # a sweep writes
 
     def _publish(self) -> None:
         snapshot = self.status.snapshot()

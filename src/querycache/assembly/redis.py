@@ -1,13 +1,14 @@
-"""From the settings of Redis to its parts."""
+"""From the settings of Redis to its parts. Entries travel without redis-py, which takes long to
+import; only Sentinels and the administration load it.
+"""
 
 from __future__ import annotations
 
 from querycache.clock import Clock
 from querycache.config import Config
+from querycache.ports.administration import Administration
 from querycache.tiers.redis import RedisTier
 from querycache.tiers.redis.address import Address, Login
-from querycache.tiers.redis.administration import RedisAdministration
-from querycache.tiers.redis.clients import Patience
 from querycache.tiers.redis.connection import Limits
 from querycache.tiers.redis.tls import Tls
 from querycache.tiers.redis.topology import MakeLink, links
@@ -50,8 +51,11 @@ def shared_tier(config: Config, clock: Clock) -> RedisTier:
     )
 
 
-def administration(config: Config) -> RedisAdministration:
+def administration(config: Config) -> Administration:
     """The administration of the servers."""
+    from querycache.tiers.redis.administration import RedisAdministration
+    from querycache.tiers.redis.clients import Patience
+
     redis = config.redis
     patience = Patience(
         connections=redis.max_connections,

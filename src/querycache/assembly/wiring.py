@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Mapping
 from functools import cached_property
+from hashlib import sha256
 from typing import cast
 
 import msgspec
@@ -142,7 +143,18 @@ class Wiring(Origins):
             return None
         from querycache.tiers.sqlite.journal import SqliteJournal
 
-        return SqliteJournal(str(self.usable_home / "journal"))
+        return SqliteJournal(str(self.home / "journal" / self._store))
+
+    @property
+    def _store(self) -> str:
+        """Another for each L2: what waited for one must not be replayed to another."""
+        if self.config.l2_backend != "redis":
+            return self.config.l2_backend
+        from querycache.assembly.redis import address
+
+        at, prefix = address(self.config), self.config.core.key_prefix
+        named = f"{at.kind} {at.where} {at.database} {prefix}"
+        return f"redis-{sha256(named.encode()).hexdigest()[:16]}"
 
     @cached_property
     def policies(self) -> Mapping[Kind, Policy]:

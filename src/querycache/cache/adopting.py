@@ -14,6 +14,7 @@ from querycache.ports.journal import Journal, Recorded
 from querycache.ports.tiers import Read, Write
 
 _BATCH = 100
+_BATCH_BYTES = 4 * 1024 * 1024
 _PAUSE_S = 60.0
 
 
@@ -64,9 +65,17 @@ class Adopter:
         by_key: dict[str, list[Write]] = {}
         for record in records:
             by_key.setdefault(record.write.key, []).append(record.write)
-        names = list(by_key)
-        for start in range(0, len(names), _BATCH):
-            await self._replay_some([by_key[name] for name in names[start : start + _BATCH]])
+        batch: list[Sequence[Write]] = []
+        weight = 0
+        for history in by_key.values():
+            size = len(history[-1].data)
+            if batch and (len(batch) == _BATCH or weight + size > _BATCH_BYTES):
+                await self._replay_some(batch)
+                batch, weight = [], 0
+            batch.append(history)
+            weight += size
+        if batch:
+            await self._replay_some(batch)
 
     async def _replay_some(self, histories: Sequence[Sequence[Write]]) -> None:
         """Each name's newest write, guarded; `histories` holds a name's writes, oldest first."""

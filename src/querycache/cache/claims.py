@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 class Claims:
@@ -23,54 +26,59 @@ class Claims:
 
     def claim(self, key: str) -> object:
         """A claim on `key`; one that is under way is voided, and so is this one."""
-        token = object()
         with self._lock:
             slot = self._slots.get(key)
             if slot is None:
-                self._slots[key] = _Slot(token)
-            else:
-                slot.token = None
-                slot.holders += 1
-        return token
+                slot = self._slots[key] = _Slot()
+                return slot
+            slot.holds = False
+            slot.holders += 1
+            return _VOID
 
     def try_claim(self, key: str) -> object | None:
         """A claim for a back-fill of what L2 holds: gives way where another is under way."""
         with self._lock:
             if key in self._slots:
                 return None
-            token = object()
-            self._slots[key] = _Slot(token)
-            return token
+            slot = self._slots[key] = _Slot()
+            return slot
 
     def redeem(self, key: str, token: object | None) -> bool:
         """Ends a claim; whether it still held."""
         with self._lock:
             return self._end(key, token)
 
-    def land(self, key: str, token: object | None, put: Callable[[], object]) -> bool:
-        """Ends a claim; whether it still held, and then `put` was called. A `void` comes before
-        both or after both, so that who voids and then removes leaves nothing.
+    def land(
+        self,
+        key: str,
+        token: object | None,
+        put: Callable[P, object],
+        *what: P.args,
+        **how: P.kwargs,
+    ) -> bool:
+        """Ends a claim; whether it still held, and then `put(...)` was called. A `void` comes
+        before both or after both, so that who voids and then removes leaves nothing.
         """
         with self._lock:
             held = self._end(key, token)
             if held:
-                put()
+                put(*what, **how)
             return held
 
     def holds(self, key: str, token: object) -> bool:
         slot = self._slots.get(key)
-        return slot is not None and slot.token is token
+        return slot is not None and slot is token and slot.holds
 
     def void(self, key: str) -> None:
         with self._lock:
             slot = self._slots.get(key)
             if slot is not None:
-                slot.token = None
+                slot.holds = False
 
     def void_all(self) -> None:
         with self._lock:
             for slot in self._slots.values():
-                slot.token = None
+                slot.holds = False
 
     def _end(self, key: str, token: object | None) -> bool:
         if token is None:
@@ -79,12 +87,17 @@ class Claims:
         slot.holders -= 1
         if not slot.holders:
             del self._slots[key]
-        return slot.token is token
+        return slot is token and slot.holds
 
 
 class _Slot:
-    __slots__ = ("holders", "token")
+    """A key on its way, and the claim of who came first: it `holds` until something voids it."""
 
-    def __init__(self, token: object) -> None:
-        self.token: object | None = token
+    __slots__ = ("holders", "holds")
+
+    def __init__(self) -> None:
         self.holders = 1
+        self.holds = True
+
+
+_VOID = object()

@@ -38,6 +38,7 @@ DEAF_LIFE_S = 2.0
 _KNOWN_LIMIT = 100_000
 _OWED_LIMIT = 10_000
 _ATTEMPTS = 3
+_BATCH = 100
 _BOUND_LIMIT = 10_000
 _NEVER = (1 << 64) - 1  # no counter ever gets so far
 
@@ -64,12 +65,14 @@ class Generations:
         "_lock",
         "_losses",
         "_on_change",
+        "_stood",
         "bypass",
         "deaf",
         "dirty",
         "l1_life",
         "owed_keys",
         "owed_tags",
+        "owing",
         "seen",
         "world",
     )
@@ -82,6 +85,7 @@ class Generations:
         self.deaf = False
         self.l1_life = float("inf")
         self.dirty: Mapping[str, object] = {}
+        self.owing = False
         self.owed_keys: set[str] = set()
         self.owed_tags: set[str] = set()
         self._l2 = l2
@@ -90,6 +94,7 @@ class Generations:
         self._known: dict[str, Stamp] = {}
         self._bound: dict[tuple[str, ...], Stamps] = {}
         self._losses = 0
+        self._stood: tuple[int, Stamps] = (-1, ())  # what stood last, and in which world
         self._lock = RLock()  # who is told of a drain may owe
 
     def catch_up(self) -> bool:
@@ -162,15 +167,18 @@ class Generations:
         """The counter's present stamp, if it is known."""
         return self._known.get(tag)
 
-    def same(self, stamps: Stamps) -> Stamps:
-        """Equal stamps as the one tuple that entries share, where there is one."""
-        bound = self._bound.get(tuple(tag for tag, _ in stamps))
-        return bound if bound is not None and bound == stamps else stamps
-
     def stand(self, stamps: Stamps) -> bool:
         """Whether none has moved; an unknown counter counts as moved."""
+        world = self.world
+        stood_in, stood = self._stood
+        if stood is stamps and stood_in == world:
+            return True
         known = self._known
-        return all(known.get(tag) == stamp for tag, stamp in stamps)
+        for tag, stamp in stamps:
+            if known.get(tag) != stamp:
+                return False
+        self._stood = (world, stamps)
+        return True
 
     def outdated(self, stamps: Stamps) -> bool:
         """Whether one is known to have moved."""
@@ -179,6 +187,8 @@ class Generations:
 
     def moved(self, stamps: Stamps) -> str:
         """The first tag that has moved, or ""."""
+        if self.stand(stamps):
+            return ""
         known = self._known
         return next((tag for tag, stamp in stamps if known.get(tag) != stamp), "")
 
@@ -198,16 +208,18 @@ class Generations:
         finally:
             if not stamps:
                 stamps = {tag: _nowhere() for tag in tags}
+                self.owing = True
                 self.owed_tags.update(tags)
             with self._lock:
                 self._newest(stamps)
                 self._moved()
             self._on_change(Changes(tags=stamps))
 
-    def owe(self, keys: Iterable[str]) -> None:
-        """Masks keys of which L2 could not be told. Beyond a bound everything is owed instead, by
-        one counter.
+    def owe(self, keys: Iterable[str], *, failed: bool = True) -> None:
+        """Masks keys of which L2 could not be told, because it `failed`, or was not told yet.
+        Beyond a bound everything is owed instead, by one counter.
         """
+        self.owing = self.owing or failed
         self.owed_keys.update(keys)
         if len(self.owed_keys) > _OWED_LIMIT:
             self.owed_keys.clear()
@@ -221,12 +233,14 @@ class Generations:
         return key not in self.owed_keys and key not in self.dirty
 
     async def settle(self, spare: Container[str] = ()) -> bool:
-        """Pays what is owed, if L2 is back, but for the keys to `spare`; True when nothing is owed
-        any more.
+        """Pays what is owed, if L2 is back, but for the keys to `spare` and those whose newest
+        value is on its way; True when nothing is owed any more.
         """
         if not (self.owed_keys or self.owed_tags):
+            self.owing = False
             return True
-        keys = [key for key in self.owed_keys if key not in spare]
+        owed = list(self.owed_keys)  # at once: other threads change it
+        keys = [key for key in owed if key not in spare and key not in self.dirty]
         tags = list(self.owed_tags)
         try:
             if tags:
@@ -235,11 +249,13 @@ class Generations:
                     self._newest(stamps)
                     self._moved()
                 self.owed_tags.difference_update(tags)
-            if keys:
-                await self._l2.remove(keys)
-                self.owed_keys.difference_update(keys)
+            for start in range(0, len(keys), _BATCH):
+                batch = keys[start : start + _BATCH]
+                await self._l2.remove(batch)
+                self.owed_keys.difference_update(batch)
         except TierError:
             return False
+        self.owing = self.owing and bool(self.owed_keys or self.owed_tags)
         return not (self.owed_keys or self.owed_tags)
 
     async def _bumped(self, tags: Sequence[str]) -> Mapping[str, Stamp | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ Load = Callable[[], Awaitable[object]]
 LoadMany = Callable[[list[str]], Awaitable[Mapping[str, object]]]
 
 
-class Answer(msgspec.Struct, Generic[V], frozen=True):
+class Answer(msgspec.Struct, Generic[V], frozen=True, gc=False):
     """A value and how it came about.
 
     Attributes:
@@ -59,6 +59,15 @@ class Wanted(msgspec.Struct, frozen=True):
     load: Load
     tags: tuple[str, ...]
     ttl: float | None
+
+
+class _Missing(NamedTuple):
+    """Keys that L2 does not hold, and the rules under which they are loaded."""
+
+    looks: Mapping[str, Looked]
+    policy: Policy
+    tally: Tally
+    tags: tuple[str, ...]
 
 
 class Loading:
@@ -113,16 +122,27 @@ class Loading:
     ) -> dict[str, Answer[object]]:
         """The same for many keys: one look, and one load of what L2 does not hold."""
         stamps = await self.take(tags)
-        claims = {key: self._writer.claims.claim(key) for key in keys}
+        looks = await self._reader.look(keys, policy, tally, fill=False)
+        answers: dict[str, Answer[object]] = {}
+        missing: dict[str, Looked] = {}
+        for key, look in zip(keys, looks, strict=True):
+            if look.entry is None:
+                missing[key] = look
+            else:
+                answers[key] = self.found(key, look, tally)
+        if missing:
+            many = _Missing(missing, policy, tally, tags)
+            answers |= await self._load_many(many, load, stamps, to_l1=to_l1)
+        return answers
+
+    async def _load_many(
+        self, many: _Missing, load: LoadMany, stamps: Stamps | None, *, to_l1: bool
+    ) -> dict[str, Answer[object]]:
+        missing, policy, tally, tags = many
+        answers: dict[str, Answer[object]] = {}
+        claims = {key: self._writer.claims.claim(key) for key in missing}
         drafts: list[Draft] = []
         try:
-            looks = await self._reader.look(keys, policy, tally, fill=False)
-            missing = {k: look for k, look in zip(keys, looks, strict=True) if look.entry is None}
-            answers = {
-                key: self.found(key, look, tally)
-                for key, look in zip(keys, looks, strict=True)
-                if look.entry is not None
-            }
             started, born = self._clock.monotonic(), self._clock.wall()
             values = await self._call_many(missing, tally, load)
             took = (self._clock.monotonic() - started) / max(1, len(values))
@@ -182,8 +202,7 @@ class Loading:
         )
 
     async def _look(self, want: Wanted) -> Looked:
-        (looked,) = await self._reader.look([want.key], want.policy, want.tally)
-        return looked
+        return await self._reader.look_at(want.key, want.policy, want.tally)
 
     def _due(self, entry: Entry) -> bool:
         """Whether a reload should not be content with this entry."""
@@ -225,8 +244,6 @@ class Loading:
     async def _call_many(
         self, missing: Mapping[str, Looked], tally: Tally, load: LoadMany
     ) -> Mapping[str, object]:
-        if not missing:
-            return {}
         tally.misses += len(missing)
         tally.loads += len(missing)
         for key, looked in missing.items():

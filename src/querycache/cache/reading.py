@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import msgspec
 
@@ -20,7 +19,7 @@ from querycache.ports.codec import Record
 from querycache.ports.tiers import Entry, Read, Tally
 
 
-class Looked(msgspec.Struct, frozen=True):
+class Looked(msgspec.Struct, frozen=True, gc=False):
     """What a look into L2 gave: an entry that may be served (fresh or stale) with its decoded
     value, or the reason why not; and the guard under which a load that follows may be stored.
     `fits`: small enough for L1.
@@ -73,11 +72,42 @@ class Reader:
                 self._claims.redeem(key, claim)
             raise
         for key, claim, found in zip(keys, claims, looked, strict=True):
-            if found.entry is not None and found.fits:
-                self._claims.land(key, claim, partial(self._l1.put, found.entry))
-            else:
-                self._claims.redeem(key, claim)
+            self._end(key, claim, found)
         return looked
+
+    async def look_at(self, key: str, policy: Policy, tally: Tally) -> Looked:
+        """The same for one key, which is what most readers want."""
+        if not policy.l2:
+            return Looked(None, None, "absent" if policy.l1 else "disabled", None)
+        claim = self._claims.try_claim(key) if policy.l1 else None
+        found = _L2_DOWN
+        try:
+            found = await self._read_at(key, policy, tally)
+        except TierError as error:
+            self._failed(key, tally, error)
+        finally:
+            self._end(key, claim, found)
+        return found
+
+    def _end(self, key: str, claim: object | None, found: Looked) -> None:
+        """Ends a claim, with what was found in L1 if it may be there."""
+        if claim is None:
+            return
+        if found.entry is not None and found.fits:
+            self._claims.land(key, claim, self._l1.put, found.entry)
+        else:
+            self._claims.redeem(key, claim)
+
+    async def _read_at(self, key: str, policy: Policy, tally: Tally) -> Looked:
+        (read,) = await self._reads((key,), policy, tally)
+        if read is None:
+            return _L2_DOWN
+        record = self._open(key, read, policy, tally)
+        if isinstance(record, Looked):
+            return record
+        if not self._generations.stand(record.tags):  # one has moved, or is not known yet
+            await self._generations.learn([tag for tag, _ in record.tags])
+        return self._judge(record, read.guard, policy, tally)
 
     async def _read(self, keys: Sequence[str], policy: Policy, tally: Tally) -> list[Looked]:
         reads = await self._reads(keys, policy, tally)
@@ -162,7 +192,7 @@ class Reader:
             usable_left=left,
             l1_life=self._generations.l1_life,
             load_s=record.load_s,
-            tags=self._generations.same(record.tags),
+            tags=record.tags,
             world=world,
             tally=tally,
             weight=self._weigh(record.key, len(record.body.data)),

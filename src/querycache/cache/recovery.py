@@ -38,12 +38,15 @@ class Recovery:
         kept: What waits.
         recovered: How many writes were replayed.
         dropped: How many were given up: refused, expired, outdated, or past the bound.
+        trouble: Why L2 failed to take a write; "" once it took another, or has been told all.
     """
 
     def __init__(self, parts: Parts, generations: Generations, journal: Journal | None) -> None:
         self.kept = Queue(_ENTRIES, _BYTES)
         self.recovered = 0
         self.dropped = 0
+        self.trouble = ""
+        self._batch = _BATCH  # smaller after a failure: one entry may be what is refused
         self._l2 = parts.l2
         self._clock = parts.clock
         self._generations = generations
@@ -54,8 +57,10 @@ class Recovery:
         """How many writes wait to be replayed."""
         return len(self.kept)
 
-    def keep(self, write: Write, stamps: Stamps) -> None:
-        """Keeps a write that L2 does not have; its name is masked until it has, or has nothing."""
+    def keep(self, write: Write, stamps: Stamps) -> Waiting | None:
+        """Keeps a write that L2 does not have; its name is masked until it has, or has nothing.
+        None where it can't be kept.
+        """
         if write.tell:
             self._generations.owe([write.key])
         known = not write.tell or write.guard is not None
@@ -65,6 +70,7 @@ class Recovery:
         if item is None:
             self.forget(write.key)
             self.dropped += 1
+        return item
 
     def forget(self, key: str) -> None:
         """What is kept of a key is no longer the newest."""
@@ -80,21 +86,22 @@ class Recovery:
             self._generations.catch_up()
             with suppress(TierError):  # the next time
                 await self._replay()
-        return await self._generations.settle(spare=self.kept.items)
+        settled = await self._generations.settle(spare=self.kept.items)
+        if settled and not self.kept.items:
+            self.trouble = ""
+        return settled
 
     async def _replay(self) -> None:
         tried = self.kept.newest
         while batch := self.kept.first(
-            _BATCH, _BATCH_BYTES, lambda item: item.number <= tried and self._may(item)
+            self._batch, _BATCH_BYTES, lambda item: item.number <= tried and self._may(item)
         ):
             for item in batch:
                 if self._over(item) and self.kept.drop_if(item):
                     self.dropped += 1
                     self._done(item)
             sent = [item for item in batch if self.kept.holds(item)]
-            if not sent:
-                continue
-            stored = await self._l2.write([item.write for item in sent])
+            stored = await self._write(sent) if sent else []
             for item, done in zip(sent, stored, strict=True):
                 if not self.kept.drop_if(item):
                     continue  # something newer is on its way
@@ -104,6 +111,16 @@ class Recovery:
                     self._generations.owed_keys.discard(item.key)
                 else:
                     self.dropped += 1
+
+    async def _write(self, sent: list[Waiting]) -> list[bool]:
+        try:
+            stored = await self._l2.write([item.write for item in sent])
+        except TierError:
+            self._batch = max(1, len(sent) // 2)
+            self.kept.to_the_end(sent)
+            raise
+        self._batch = min(_BATCH, self._batch * 2)
+        return stored
 
     def _may(self, item: Waiting) -> bool:
         """Whether the channel is back; where none ever comes, the guard has to do."""

@@ -115,7 +115,7 @@ class TwoTier:
         if entry is not None:
             return self._served(entry, policy)
         tally = self.tallies[policy.kind]
-        (looked,) = await self._reader.look([key], policy, tally)
+        looked = await self._reader.look_at(key, policy, tally)
         return self._loading.found(key, looked, tally)
 
     async def get_many(self, keys: Sequence[str], policy: Policy) -> dict[str, Answer[object]]:

@@ -77,7 +77,7 @@ class Queue:
 
     def put(self, write: Write, stamps: Stamps, since: float) -> Waiting | None:
         """Adds a write, in the place of an older one of its key; None where there is no room, and
-        then the older one is gone as well.
+        then the older one stays.
         """
         with self._lock:
             item = Waiting(write, stamps, since, next(_numbers))
@@ -85,7 +85,6 @@ class Queue:
             weight = self.bytes - (older.weight if older else 0) + item.weight
             entries = len(self.items) + (older is None)
             if weight > self._max_bytes or entries > self._max_entries:
-                self._take(older)
                 return None
             self.items[write.key] = item
             self.bytes = weight

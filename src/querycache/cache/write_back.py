@@ -4,11 +4,11 @@ Design note. What waits is the newest value of its name, and the readers of this
 before L2's, whatever L1 has evicted. So that nothing older ever lands on something newer:
 
 - A name's writes reach L2 one after the other: while one is under way, the next one waits.
-- A flush asks L2 for the guards of its names, has one more answer come (so that all news of
-  changes before the guards are here), and applies those news, which takes what others changed off
-  the queue. Then it writes under the guards: a change that comes after them refuses the write. A
-  set that was acknowledged before somebody's delete is therefore never brought back by a flush
-  after it; and an attempt that timed out can't land on the next one.
+- A flush asks L2 for the guards of its names, has one more answer come from the same servers (so
+  that all news of changes before the guards are here), and applies those news, which takes what
+  others changed off the queue. Then it writes under the guards: a change that comes after them
+  refuses the write. A set that was acknowledged before somebody's delete is therefore never
+  brought back by a flush after it; and an attempt that timed out can't land on the next one.
 - What leaves the queue without having been written (expired, invalidated, refused, changed by
   others) leaves its name owed: L2 may hold something older still, which is masked here and
   removed.
@@ -35,7 +35,7 @@ from weakref import WeakSet
 import msgspec
 
 from querycache.cache.claims import Claims
-from querycache.cache.generations import EVERYTHING, Generations, Stamps
+from querycache.cache.generations import Generations, Stamps
 from querycache.cache.parts import Parts
 from querycache.cache.recovery import Recovery
 from querycache.cache.waiting import Limits, Queue, Waiting
@@ -46,6 +46,7 @@ from querycache.ports.tiers import Write
 
 _BATCH_BYTES = 4 * 1024 * 1024
 _PAUSE_S = 0.05
+_OTHERS_S = 1.0
 
 
 class WriteBack:
@@ -93,7 +94,6 @@ class WriteBack:
         """Has a write wait; None where it must go through."""
         generations = self._generations
         if generations.deaf or generations.bypass:
-            self.forget(write.key)
             return None
         if write.tell:
             guard = self._l2.witnessed(write.key) if write.guard is None else write.guard
@@ -101,9 +101,8 @@ class WriteBack:
         item = self.queue.put(write, stamps, self._clock.monotonic())
         if item is None:
             self.overflowed += 1
-            self._done(write.key, self.queue.newest)
             return None
-        self._recovery.forget(write.key)
+        self._recovery.kept.drop(write.key)  # the journal keeps it until it has this one
         self._wake()
         return item
 
@@ -123,9 +122,21 @@ class WriteBack:
             self._observer.emit(TierFailed(items[0].key, "journal", "write", str(error)))
             return False
         for item in items:
-            if not self.queue.holds(item) and item.key not in self._recovery.kept.items:
-                self._done(item.key, item.number)  # it was settled before the journal had it
+            if item.key not in self.queue.items and item.key not in self._recovery.kept.items:
+                self.done(item.key, item.number)  # it was settled before the journal had it
         return True
+
+    def overtake(self, key: str) -> int:
+        """Takes off what waits under a key, since something newer is on its way to L2. The number
+        to call `done` with once L2 or the journal has that: a crash before loses nothing.
+        """
+        older = self.queue.drop(key), self._recovery.kept.drop(key)
+        return max((item.number for item in older if item is not None), default=0)
+
+    def done(self, key: str, number: int) -> None:
+        """Has the journal forget what it holds of a key up to that number; 0: it holds nothing."""
+        if self._journal is not None and number:
+            self._journal.remove(key, number)
 
     # --- look ------------------------------------------------------------------------------------
 
@@ -146,7 +157,7 @@ class WriteBack:
         item = self.queue.drop(key)
         if item is None:
             return False
-        self._done(key, item.number)
+        self.done(key, item.number)
         return True
 
     def changed_elsewhere(self, key: str) -> None:
@@ -161,8 +172,10 @@ class WriteBack:
             if item.write.tell and self.queue.drop_if(item):
                 self._recovery.keep(item.write, item.stamps)
 
-    async def flush(self) -> int:
-        """Writes what waits now; how many L2 took. Ends where L2 fails."""
+    async def flush(self, until: float = float("inf")) -> int:
+        """Writes what waits now; how many L2 took. Ends where L2 fails, and after the batch that
+        is under way at `until` (monotonic).
+        """
         last, flushed = self.queue.newest, 0
         while True:
             batch = self.queue.first(
@@ -176,21 +189,23 @@ class WriteBack:
                 if taken is None:
                     return flushed
                 flushed += taken
-            elif others is not None:
-                await asyncio.shield(asyncio.wrap_future(others))
-            else:
+            elif others is None:
+                return flushed
+            elif not (await asyncio.wait([asyncio.wrap_future(others)], timeout=_OTHERS_S))[0]:
+                return flushed  # the loop that writes them stands still
+            if self._clock.monotonic() >= until:
                 return flushed
 
     async def close(self) -> int:
         """Writes what waits, for `Limits.drain_s` at most; how many are left behind. With a
         journal the next process writes those.
         """
-        deadline = self._clock.monotonic() + self._limits.drain_s
+        until = self._until()
         await self._end_tasks()
-        await self.flush()
-        while self.queue.items and self._clock.monotonic() < deadline:
+        await self.flush(until)
+        while self.queue.items and self._clock.monotonic() < until:
             await self._clock.sleep(_PAUSE_S)
-            await self.flush()
+            await self.flush(until)
         left = list(self.queue.items)
         for key in left if self._journal is None else ():
             self._observer.emit(NotStored(key, "l2_down"))
@@ -239,7 +254,7 @@ class WriteBack:
                 self._give_up(item)
             elif self.queue.drop_if(item):
                 self._generations.owed_keys.discard(item.key)
-                self._done(item.key, item.number)
+                self.done(item.key, item.number)
         self.flushed += sum(stored)
         return sum(stored)
 
@@ -250,7 +265,7 @@ class WriteBack:
         if not keys:
             return {}
         reads = await self._l2.read(keys)
-        await self._l2.stamps((EVERYTHING,))  # the news of what came before the guards come first
+        await self._l2.read(keys, fenced=False)  # news of what came before the guards come first
         if not self._generations.catch_up():
             raise TierError("nobody knows what other processes changed")
         return {key: read.guard for key, read in zip(keys, reads, strict=True)}
@@ -265,14 +280,10 @@ class WriteBack:
             return
         self.dropped += 1
         if item.write.tell:
-            self._generations.owe([item.key])
+            self._generations.owe([item.key], failed=False)
             self._claims.void(item.key)
             self._l1.remove(item.key)
-        self._done(item.key, item.number)
-
-    def _done(self, key: str, number: int) -> None:
-        if self._journal is not None:
-            self._journal.remove(key, number)
+        self.done(item.key, item.number)
 
     # --- tasks -----------------------------------------------------------------------------------
 
@@ -292,13 +303,17 @@ class WriteBack:
             while self.queue.items:
                 await self._clock.sleep(self._limits.interval_s)
                 await self.flush()
+            self.trouble = ""
         except asyncio.CancelledError:  # its loop ends
-            await self.flush()
+            await self.flush(self._until())
             raise
 
     async def _hurry(self) -> None:
         while len(self.queue) >= self._batch and not self.trouble:
             await self.flush()
+
+    def _until(self) -> float:
+        return self._clock.monotonic() + self._limits.drain_s
 
     async def _end_tasks(self) -> None:
         loop = asyncio.get_running_loop()

@@ -24,7 +24,6 @@ class Writer:
 
     Attributes:
         claims: What is on its way into L1.
-        trouble: Why L2 refused the last write; "" where it took it.
     """
 
     def __init__(
@@ -36,7 +35,6 @@ class Writer:
         back: WriteBack,
     ) -> None:
         self.claims = claims
-        self.trouble = ""
         self._back = back
         self._recovery = recovery
         self._l1 = parts.l1
@@ -76,10 +74,12 @@ class Writer:
         return done
 
     def _belongs(self, draft: Draft, outcome: bool | None) -> bool:  # noqa: FBT001 -- as in `_to_l2`
-        """Whether a draft of this outcome belongs into L1."""
-        if outcome is None:  # only L1 can have it
-            return self._generations.stand(draft.stamps)
-        return outcome and draft.policy.strategy != "WRITE_AROUND"
+        """Whether a draft of this outcome belongs into L1. A tag may have moved during its load:
+        the guard, which is the key's, did not see it.
+        """
+        if outcome is False or not self._generations.stand(draft.stamps):
+            return False
+        return outcome is None or draft.policy.strategy != "WRITE_AROUND"
 
     def _have_wait(
         self, drafts: Sequence[Draft], prepared: list[Write | bool | None]
@@ -196,17 +196,33 @@ class Writer:
                 outcomes.append(write)
         if not writes:
             return outcomes
-        try:
-            stored = await self._through(drafts, writes)
-        except TierError as error:
-            tally.errors += 1
-            self._failed(drafts, writes, error)
-            return outcomes
-        self.trouble = ""
+        stored = await self._through(drafts, writes)
+        tally.errors += None in stored
         for place, done in zip(writes, stored, strict=True):
             outcomes[place] = done
-            self._settled(drafts[place], done=done, waited=place in waiting)
+            if done is not None:
+                self._settled(drafts[place], done=done, waited=place in waiting)
         return outcomes
+
+    async def _through(
+        self, drafts: Sequence[Draft], writes: Mapping[int, Write]
+    ) -> Sequence[bool | None]:
+        """Whether L2 took each; None where it failed, and they are kept for when it is back."""
+        older = {  # nothing older may follow a caller's own write
+            write.key: self._back.overtake(write.key)
+            for place, write in writes.items()
+            if drafts[place].guard is None
+        }
+        stored: Sequence[bool | None]
+        try:
+            stored = await self._l2.write(list(writes.values()))
+            self._recovery.trouble = ""
+        except TierError as error:
+            await self._back.record(self._failed(drafts, writes, error))
+            stored = [None] * len(writes)
+        for key, number in older.items():
+            self._back.done(key, number)
+        return stored
 
     def _settled(self, draft: Draft, *, done: bool, waited: bool) -> None:
         """L2 took a draft, or refused it."""
@@ -218,13 +234,6 @@ class Writer:
             self._generations.owed_keys.discard(draft.key)
             self._recovery.forget(draft.key)
         self._told(draft)
-
-    async def _through(self, drafts: Sequence[Draft], writes: Mapping[int, Write]) -> list[bool]:
-        for place, write in writes.items():
-            if drafts[place].guard is None:  # nothing older may follow it
-                self._recovery.forget(write.key)
-                self._back.forget(write.key)
-        return await self._l2.write(list(writes.values()))
 
     def _prepared(self, draft: Draft) -> Write | bool | None:
         """A draft as L2 takes it; or its outcome, as in `_to_l2`."""
@@ -251,11 +260,12 @@ class Writer:
 
     def _failed(
         self, drafts: Sequence[Draft], writes: Mapping[int, Write], error: TierError
-    ) -> None:
+    ) -> list[Waiting]:
         """L2 failed: what it still holds of these keys may be old. The writes are kept for when it
-        is back.
+        is back; those that a journal promises are returned.
         """
-        self.trouble = str(error)
+        promised: list[Waiting] = []
+        self._recovery.trouble = str(error)
         first = next(iter(writes.values()))
         self._observer.emit(TierFailed(first.key, self._l2.name, "write", str(error)))
         for place, write in writes.items():
@@ -264,7 +274,10 @@ class Writer:
             if write.tell and drafts[place].guard is None:
                 guard = self._l2.witnessed(write.key)
             kept = msgspec.structs.replace(write, guard=guard)
-            self._recovery.keep(kept, drafts[place].stamps)
+            item = self._recovery.keep(kept, drafts[place].stamps)
+            if item is not None and drafts[place].policy.strategy == "WRITE_BACK":
+                promised.append(item)
+        return promised
 
     def _told(self, draft: Draft) -> None:
         self._observer.emit(Stored(draft.key, len(draft.body.data), draft.usable))

@@ -24,8 +24,9 @@ import math
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+import msgspec
 from xxhash import xxh3_128_digest
 
 from querycache.errors import UnreadableError, UnsupportedValueError
@@ -64,7 +65,7 @@ MAX_OVERHEAD = _SMALLEST + MAX_NAME + MAX_TAGS * (_TAG.size + MAX_NAME)
 Tags: TypeAlias = tuple[tuple[str, Stamp], ...]
 
 
-class Content(NamedTuple):
+class Content(msgspec.Struct, frozen=True, gc=False):
     """What an envelope holds. `stored` is the body as it was packed; times in wall seconds."""
 
     form: Form

@@ -18,6 +18,7 @@ from querycache.ports.observer import Observer
 LOGGER = logging.getLogger("querycache")
 LOGGER.addHandler(logging.NullHandler())
 
+_TOLD = frozenset({TierFailed, Unreadable, ChannelLost, Healed, NotStored})
 _QUIET_S = 10.0
 _LONGEST = 256
 
@@ -35,6 +36,8 @@ class EventLog:
     def emit(self, event: Event) -> None:
         if self._operations:
             LOGGER.info(_line(event))
+        elif type(event) not in _TOLD:
+            return
         elif isinstance(event, TierFailed):
             self._warn(event, "TierFailed", event.tier, event.operation)
         elif isinstance(event, Unreadable | ChannelLost):

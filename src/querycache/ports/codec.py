@@ -52,7 +52,7 @@ class Body(msgspec.Struct, frozen=True, gc=False):
     shareable: bool
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """An entry on its way to or from L2. Times in wall seconds.
 
     `born` is the start of the load that made it; `tags` are the counters it depends on as they

@@ -158,3 +158,18 @@ async def test_it_looks_again_after_a_minute() -> None:
     await stage.clock.advance(61.0)
     await stage.adopter.turn()
     assert await stage.holds() == b"second"
+
+
+async def test_what_is_written_at_once_is_bounded_in_bytes() -> None:
+    large = [Recorded(n, Write(f"k{n}", bytes(3_000_000), END, guard=0)) for n in range(3)]
+    stage = Stage(large)
+    write, sizes = stage.l2.write, list[int]()
+
+    async def measured(writes: Sequence[Write]) -> list[bool]:
+        sizes.append(sum(len(write.data) for write in writes))
+        return await write(writes)
+
+    stage.l2.write = measured
+    await stage.adopter.turn()
+    assert sizes == [3_000_000] * 3
+    assert stage.adopter.adopted == 3

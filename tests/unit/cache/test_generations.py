@@ -39,9 +39,6 @@ async def test_equal_stamps_are_one_object() -> None:
     generations, _, _ = view()
     stamps = await generations.take(("a", "b"))
     assert await generations.take(("a", "b")) is stamps
-    assert generations.same((*stamps,)) is stamps
-    other = (("a", Stamp(9, 9)), ("b", Stamp(9, 9)))
-    assert generations.same(other) is other
 
 
 async def test_an_unknown_counter_counts_as_moved() -> None:
@@ -166,3 +163,17 @@ async def test_an_answer_that_was_overtaken_is_not_believed() -> None:
     assert await generations.bump(["a"])
     assert generations.now("a") is None
     assert await generations.take(("a",)) == tuple((await l2.stamps(["a"])).items())
+
+
+async def test_what_is_owed_is_paid_in_batches_that_l2_takes_in_time() -> None:
+    generations, l2, _ = view()
+    generations.owe(f"k{number}" for number in range(250))
+    remove, sizes = l2.remove, list[int]()
+
+    async def counted(keys: Sequence[str]) -> int:
+        sizes.append(len(keys))
+        return await remove(keys)
+
+    l2.remove = counted
+    assert await generations.settle()
+    assert sizes == [100, 100, 50]

@@ -28,16 +28,17 @@ def test_the_newest_of_a_key_takes_the_place_of_the_older() -> None:
     assert queue.bytes == sum(item.weight for item in queue.items.values())
 
 
-def test_what_has_no_room_takes_its_older_one_with_it() -> None:
+def test_what_has_no_room_leaves_its_older_one() -> None:
     queue = Queue(2, 3000)
     queue.put(write("a"), (), 0.0)
     queue.put(write("b"), (), 0.0)
     assert queue.put(write("c"), (), 0.0) is None
     assert list(queue.items) == ["a", "b"]
     assert queue.put(write("a", 5000), (), 0.0) is None
-    assert list(queue.items) == ["b"]
+    assert list(queue.items) == ["a", "b"]
     assert queue.drop("b") is not None
     assert queue.drop("b") is None
+    assert queue.drop("a") is not None
     assert (len(queue), queue.bytes) == (0, 0)
 
 

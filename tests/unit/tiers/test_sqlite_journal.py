@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import fcntl
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from querycache.errors import TierError
 from querycache.ports.journal import Recorded
 from querycache.ports.tiers import Write
+from querycache.tiers.sqlite import journal as journal_module
 from querycache.tiers.sqlite.journal import SqliteJournal
 
 pytestmark = pytest.mark.asyncio
@@ -102,4 +107,53 @@ async def test_a_child_begins_its_own(tmp_path: Path) -> None:
     orphans = await other.adopt()
     assert orphans is not None
     assert len(orphans.records) == 2
+    orphans.done()
+
+
+@pytest.mark.parametrize("made", [(".lock",), (".lock", ".sqlite")])
+async def test_what_a_crash_left_while_it_was_made_goes(
+    tmp_path: Path, made: tuple[str, ...]
+) -> None:
+    for suffix in made:
+        (tmp_path / f"1-x{suffix}").touch()
+    assert await SqliteJournal(str(tmp_path)).adopt() is None
+    assert names(tmp_path) == []
+
+
+async def test_one_that_is_taken_for_a_dead_one_while_it_is_made_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, looks = fcntl.flock, [SqliteJournal(str(tmp_path))]
+
+    def raced(lock: int, how: int) -> None:
+        if looks and how == fcntl.LOCK_EX:
+            assert asyncio.run(looks.pop().adopt()) is None
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", raced)
+    journal = SqliteJournal(str(tmp_path))
+    await journal.append([record(1)])
+    assert looks == []
+    await journal.close()
+    left_behind = await SqliteJournal(str(tmp_path)).adopt()
+    assert left_behind is not None
+    assert list(left_behind.records) == [record(1)]
+    left_behind.done()
+
+
+async def test_one_that_can_not_be_read_now_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await left(tmp_path, record(1))
+
+    def no_descriptor(path: str, *, cache_kib: int) -> NoReturn:
+        raise OSError(errno.EMFILE, f"{path} {cache_kib}")
+
+    other = SqliteJournal(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module, "connect", no_descriptor)
+        assert await other.adopt() is None
+    orphans = await other.adopt()
+    assert orphans is not None
+    assert list(orphans.records) == [record(1)]
     orphans.done()

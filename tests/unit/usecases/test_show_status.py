@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from msgspec.structs import replace
-from tests.races.core_kit import Process, processes
+from tests.races.core_kit import ALL, Process, processes
 
 from querycache.cache.examining import Checks
 from querycache.errors import TierError
@@ -37,6 +37,7 @@ class Shown:
 
     def __init__(self, process: Process, *, l1: bool, redis: bool) -> None:
         self.info: L2Info | TierError = SERVER
+        self.process = process
         self.core = process.core
         self.checks = Checks()
         self.status = ShowStatus(
@@ -161,3 +162,15 @@ async def test_the_bound_of_connections_is_that_of_the_settings() -> None:
     info = L2Info("redis", connected=True, pool=Pool(most=7))
     assert pool_stats(info, 20)["max_connections"] == 20
     assert pool_stats(info, 0)["max_connections"] == 7
+
+
+async def test_a_refused_write_is_a_problem_until_l2_was_told_all() -> None:
+    async with shown() as seen:
+        l2 = seen.process.l2
+        await seen.process.core.generations.take(ALL)
+        l2.shared.down = True
+        await seen.process.put("v")
+        assert (await seen.status.health()).status == "degraded"
+        l2.shared.down = False
+        assert await seen.core.settle()
+        assert (await seen.status.health()).status == "healthy"

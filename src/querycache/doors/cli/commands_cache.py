@@ -11,7 +11,7 @@ import typer
 
 from querycache.doors.cli import screen
 from querycache.doors.cli.options import Json, ProjectName, examples
-from querycache.doors.cli.running import act
+from querycache.doors.cli.running import FAILED, act
 from querycache.errors import UsageError
 from querycache.values import Kind
 
@@ -189,7 +189,8 @@ def invalidate(
 ) -> None:
     """Make entries unreachable at once, in all processes.
 
-    Exactly one option says which.
+    Exactly one option says which. The exit status is 1 where the shared tier is down: then it and
+    other processes still serve them.
     """
     if sum(map(bool, (file, project, tag, key, everything))) != 1:
         raise UsageError(
@@ -212,7 +213,11 @@ def invalidate(
     done = act("invalidate", work)
     if json:
         screen.answer(done)
-        return
-    screen.out().print(f"unreachable now; {done.entries:,} entries were dropped")
-    if not done.told:
-        screen.say("warning: other processes can't be told while the shared tier is down")
+    elif done.told:
+        screen.out().print(f"unreachable now; {done.entries:,} entries were dropped")
+    else:
+        screen.say(
+            "error: the shared tier is down, so it and other processes still serve these entries;"
+            " do it again when `querycache health` says that it is back"
+        )
+    raise typer.Exit(0 if done.told else FAILED)

@@ -21,6 +21,7 @@ from querycache.ports.administration import Applied, Server
 from querycache.ports.tiers import Pool
 from querycache.tiers.redis.address import Address
 from querycache.tiers.redis.clients import Patience, close, failure, open_client, open_sentinels
+from querycache.tiers.redis.sentinel import primary
 
 T = TypeVar("T")
 Untyped = Any
@@ -150,8 +151,8 @@ class RedisAdministration:
         """What the Sentinels watch: the primary, then its replicas."""
         known: Any = open_sentinels(self._address, self._limits)
         try:
-            primary = await known.discover_master(self._address.service)
-            return [primary, *await known.discover_slaves(self._address.service)]
+            first = await primary(self._address, known)
+            return [first, *await known.discover_slaves(self._address.service)]
         finally:
             await close(known)
 

@@ -147,16 +147,18 @@ def failure(where: str, error: Exception) -> TierError:
     if (handshake := _handshake(error)) is not None:
         return TierError(f"Error connecting to Redis at {where}: {reason(handshake)}")
     if isinstance(error, AuthenticationError | AuthorizationError):
+        asks = "already authenticated" in str(error) or "required" in str(error)
         return TierError(
-            f"Redis at {where} refuses the login: {error}",
+            f"Redis at {where} refuses the login: "
+            + ("it asks for a password (NOAUTH)" if asks else str(error)),
             remedy="set REDIS_PASSWORD, or user and password in REDIS_URL",
         )
     if isinstance(error, ResponseError):
         return TierError(f"Redis at {where} refuses: {error}")
-    return TierError(
-        f"Error connecting to Redis at {where}: {error}",
-        remedy="start it there, or correct REDIS_HOST and REDIS_PORT or REDIS_URL",
-    )
+    remedy = "start it there, or correct REDIS_HOST and REDIS_PORT or REDIS_URL"
+    if isinstance(error, RedisTimeoutError):
+        remedy += "; look also whether its port speaks TLS (rediss://)"
+    return TierError(f"Error connecting to Redis at {where}: {error}", remedy=remedy)
 
 
 def _handshake(error: BaseException) -> ssl.SSLError | None:

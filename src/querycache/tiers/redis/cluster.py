@@ -182,7 +182,7 @@ class ClusterLink:
             if (again := _trouble(found)) is None:
                 return found
             replies, trouble = found, again
-        raise RefusedError(trouble, remedy="Wait; the cluster is changing.")
+        raise RefusedError(trouble, remedy="wait; the cluster is changing")
 
     async def _by(self, until: float, work: Awaitable[T]) -> T:
         try:
@@ -191,7 +191,7 @@ class ClusterLink:
         except TimeoutError:
             raise DeadlineError(
                 f"Redis Cluster: no answer within {1000 * self._deadline_s:.0f} ms",
-                remedy="Look into the servers' logs and their load.",
+                remedy="look into the servers' logs and their load",
             ) from None
 
 

@@ -38,8 +38,8 @@ _LATE_S: Final = 0.05  # a timer that fires so much too late was held up by its 
 _GRACE_S: Final = 0.02
 _READER_KEEPS: Final = 1024 * 1024
 _PUSH: Final = hiredis.PushNotification
-_CHECK: Final = "Check that it is a Redis server."
-_LOOK: Final = "Look into the server's log and its load."
+_CHECK: Final = "check that it is a Redis server"
+_LOOK: Final = "look into the server's log and its load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         """In a child process: the socket is the parent's, and nothing more is sent or read."""
         self.error = UnreachableError(
             f"Redis at {self.where}: the connection belongs to the parent process",
-            remedy="Make a cache of its own in the child process.",
+            remedy="make a cache of its own in the child process",
             code="fork",
         )
         self._refusing = True
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         except hiredis.ProtocolError:
             self._break("sent something that is no reply", _CHECK)
         if self._buffered > self._limits.reply_bytes:
-            self._break("sent a reply that is too large", "Look for what stored it.")
+            self._break("sent a reply that is too large", "look for what stored it")
 
     def pause_writing(self) -> None:
         self._sender.pause()
@@ -310,7 +310,7 @@ class Connection(asyncio.Protocol):
             )
         return UnreachableError(
             f"Redis at {self.where} does not keep up: too much waits to be sent",
-            remedy="Store smaller values, or fewer at a time.",
+            remedy="store smaller values, or fewer at a time",
             code="busy",
         )
 

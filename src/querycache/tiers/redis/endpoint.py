@@ -39,16 +39,16 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-_START: Final = "Start Redis there, or correct the address."
+_START: Final = "start Redis there, or correct the address"
 _BY_NUMBER: Final = {
     errno.ECONNREFUSED: ("refused", "refused", _START),
     errno.ENOENT: ("no such socket", "refused", _START),
-    errno.EACCES: ("permission denied", "refused", "Give this user access to the socket."),
-    errno.EMFILE: ("too many open files", "limit", "Raise the limit on open files (ulimit -n)."),
-    errno.ENFILE: ("too many open files", "limit", "Raise the machine's limit on open files."),
-    errno.ECONNRESET: ("reset", "closed", "Look into the server's log."),
-    errno.EPIPE: ("reset", "closed", "Look into the server's log."),
-    errno.ECONNABORTED: ("reset", "closed", "Look into the server's log."),
+    errno.EACCES: ("permission denied", "refused", "give this user access to the socket"),
+    errno.EMFILE: ("too many open files", "limit", "raise the limit on open files (ulimit -n)"),
+    errno.ENFILE: ("too many open files", "limit", "raise the machine's limit on open files"),
+    errno.ECONNRESET: ("reset", "closed", "look into the server's log"),
+    errno.EPIPE: ("reset", "closed", "look into the server's log"),
+    errno.ECONNABORTED: ("reset", "closed", "look into the server's log"),
 }
 """Cause, code, remedy."""
 
@@ -63,12 +63,12 @@ def explain(where: str, error: OSError) -> UnreachableError:
 
 def _reason(error: OSError) -> tuple[str, str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return reason(error), "tls", "Name the right CA file, or correct the server's certificate."
+        return reason(error), "tls", "name the right CA file, or correct the server's certificate"
     if isinstance(error, ssl.SSLError):
-        remedy = "Check that the port speaks TLS and which certificates it asks for."
+        remedy = "check that the port speaks TLS and which certificates it asks for"
         return reason(error), "tls", remedy
     if isinstance(error, socket.gaierror):
-        return "host not found", "name", "Correct the host's name, or the machine's resolver."
+        return "host not found", "name", "correct the host's name, or the machine's resolver"
     if error.errno is None:  # several addresses were tried, or TLS met an early end
         found = re.search(r"\[Errno (\d+)\]", str(error))
         number = int(found[1]) if found else errno.ECONNRESET

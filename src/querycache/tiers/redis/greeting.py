@@ -17,7 +17,7 @@ from querycache.tiers.redis.endpoint import Endpoint, explain
 from querycache.tiers.redis.link import DeadlineError, Greeting, UnreachableError
 
 _AUTH: Final = frozenset({"WRONGPASS", "NOAUTH", "NOPERM"})
-_CREDENTIALS: Final = "Correct the user and the password in the settings."
+_CREDENTIALS: Final = "correct the user and the password in the settings"
 
 
 def pack(*words: bytes | str | int) -> bytes:
@@ -62,17 +62,17 @@ def _refused(endpoint: Endpoint, error: OSError) -> TierError:
         return error
     message = f"Error connecting to Redis at {endpoint.where}: it closed the connection"
     if endpoint.tls is None:
-        remedy = "Check that the port expects no TLS, and the server's maxclients."
+        remedy = "check that a Redis server without TLS listens there, and its maxclients"
         return UnreachableError(message, remedy=remedy, code="closed")
-    remedy = "Check the client certificate, which it may ask for."
+    remedy = "check the client certificate, which it may ask for"
     return UnreachableError(f"{message} after the TLS handshake", remedy=remedy, code="tls")
 
 
 def _too_slow(connection: Connection, endpoint: Endpoint, limits: Limits) -> DeadlineError:
     connection.close()
-    remedy = "Look into the server's log and its load."
+    remedy = "look into the server's log and its load"
     if endpoint.tls is not None:
-        remedy = "Check that the port speaks TLS, and the server's load."
+        remedy = "check that the port speaks TLS, and the server's load"
     return DeadlineError(
         f"Error connecting to Redis at {endpoint.where}: "
         f"no answer within {1000 * limits.patience_s:.0f} ms",
@@ -145,20 +145,20 @@ def _judge(where: str, name: str, error: str) -> None:
     cause, remedy, kind = "", "", "refused"
     if "max number of clients" in error:
         cause, kind = "it has as many clients as it takes (maxclients)", "limit"
-        remedy = "Raise maxclients, or stop clients that are not needed."
+        remedy = "raise maxclients, or stop clients that are not needed"
     elif code == "LOADING":
-        cause, remedy = "it is still loading its data", "Wait; this heals by itself."
+        cause, remedy = "it is still loading its data", "wait; this heals by itself"
     elif name == "AUTH":
         kind = "auth"
         if "without any password" in error:
             cause = "a password is set here, but the server has none"
-            remedy = "Set one on the server, or take it out of the settings."
+            remedy = "set one on the server, or take it out of the settings"
         else:
             cause, remedy = f"wrong user or password ({_code_of(code)})", _CREDENTIALS
     elif code == "NOAUTH":
         cause, remedy, kind = "it asks for a password (NOAUTH)", _CREDENTIALS, "auth"
     elif name == "SELECT":
-        cause, remedy = f"it refuses the database ({error})", "Correct the database's number."
+        cause, remedy = f"it refuses the database ({error})", "correct the database's number"
     if cause:
         raise UnreachableError(
             f"Error connecting to Redis at {where}: {cause}", remedy=remedy, code=kind

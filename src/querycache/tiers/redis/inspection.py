@@ -34,7 +34,12 @@ class Inspection:
 
     async def listed(self, prefix: str) -> AsyncIterator[Listing]:
         """Each entry whose name begins with `prefix`, once."""
-        async for page in self._pages(prefix):
+        seen: set[bytes] = set()
+        async for names in self._pages(prefix):
+            page = [name for name in names if name not in seen]
+            seen.update(page)
+            if not page:
+                continue
             now = self.clock.wall()
             found = await self._each(page, (b"STRLEN", b"PTTL"))
             for name, (size, left) in zip(page, found, strict=True):
@@ -74,16 +79,14 @@ class Inspection:
         )
 
     async def _pages(self, prefix: str) -> AsyncIterator[list[bytes]]:
+        """The names as SCAN gives them: some more than once."""
         await self.link.everywhere(_PING)  # finds the primaries
         start, meta = to_wire(prefix), self.names.meta
-        seen: set[bytes] = set()
         for node in self.link.nodes():
             cursor = b"0"
             while True:
                 cursor, names = await self._scanned(node, cursor, pattern_of(start))
-                fresh = [name for name in names if not (name in seen or name.startswith(meta))]
-                page = list(dict.fromkeys(fresh))
-                seen.update(page)
+                page = list(dict.fromkeys(n for n in names if not n.startswith(meta)))
                 if page:
                     yield page
                 if cursor == b"0":

@@ -96,8 +96,10 @@ class Listener(Protocol):
     connections belong to; safe under threads, and never blocks.
     """
 
-    def joined(self, channel: object) -> None:
-        """`channel` (one connection) is tracked from now on: what changes after this is told."""
+    def joined(self, channel: object, *, late: bool = False) -> None:
+        """`channel` (one connection) is tracked from now on: what changes after this is told.
+        `late`: what it tells of may have changed before, and nobody told.
+        """
         ...
 
     def left(self, channel: object, *, gone: bool) -> None:

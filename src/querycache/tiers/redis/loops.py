@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from typing import Final, NamedTuple
 
@@ -48,7 +49,7 @@ class Loops:
         self._all: dict[asyncio.AbstractEventLoop, _Mine] = {}
         self._last: _Mine | None = None
         self._inherited: list[object] = []
-        self._looks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def link(self) -> Link:
@@ -83,16 +84,17 @@ class Loops:
             if mine.loop is here:
                 await mine.link.close()
             elif not mine.loop.is_closed():
-                asyncio.run_coroutine_threadsafe(mine.link.close(), mine.loop)
+                with suppress(RuntimeError):  # it was closed just now
+                    mine.loop.call_soon_threadsafe(self._close_there, mine)
             mine.ear.end()
 
     def after_fork(self) -> None:
         """Forgets the parent's links in a child, without touching them: the sockets are shared."""
         self._lock = threading.Lock()
-        self._inherited.append((self._all, self._last, self._looks))
+        self._inherited.append((self._all, self._last, self._tasks))
         self._all = {}
         self._last = None
-        self._looks = set()
+        self._tasks = set()
 
     def _opened(self, loop: asyncio.AbstractEventLoop) -> _Mine:
         names, source = self._names, self._backplane.source
@@ -129,9 +131,15 @@ class Loops:
         if not mine.ear.tracked:
             work = self._count(mine)
         if work is not None:
-            task = mine.loop.create_task(work)
-            self._looks.add(task)
-            task.add_done_callback(self._looks.discard)
+            self._start(mine, work)
+
+    def _close_there(self, mine: _Mine) -> None:
+        self._start(mine, mine.link.close())
+
+    def _start(self, mine: _Mine, work: Coroutine[None, None, None]) -> None:
+        task = mine.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _touch(self, mine: _Mine, probe: bytes) -> None:
         call = Call(TOUCH, (probe,), ())

@@ -1,15 +1,17 @@
 """The primaries of a cluster, as one event loop reaches them, and which slots each of them holds.
 
 The map of slots is asked for anew, at most once a second, when somebody has reason to, when a node
-is lost, and as long as one that the map names can't be reached. A primary that a new map does not
-name is closed, and its listener told that its channel is gone for good; one that is new is
-connected to at once, so that it is heard.
+is lost, as long as one that the map names can't be reached, and every other second in any case:
+who is served from L1 meets no redirection. A primary that a new map does not name is closed, and
+its listener told that its channel is gone for good; one that is new is connected to at once, so
+that it is heard, and what it changed until then was missed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
 
@@ -23,6 +25,7 @@ from querycache.tiers.redis.node import RedisNode, fixed
 from querycache.tiers.redis.slot_map import Primary, SlotMap, ask_for_map
 
 _REFRESH_S = 1.0  # between two questions for the map
+_WATCH_S = 2.0  # between two for which nobody has a reason
 _GUEST_S = 5.0  # how long a node lives that only a redirection named
 
 
@@ -51,6 +54,7 @@ class Members:
         self._error: TierError | None = None  # of the last question for the map
         self._mapped = False
         self._tried = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._due = clock.monotonic()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -107,7 +111,8 @@ class Members:
         return self._join(name)
 
     def refresh_soon(self) -> None:
-        """Asks for the map as soon as that is allowed, unless it is being asked for."""
+        """Asks for the map as soon as that is allowed."""
+        self._wanted.set()
         if self._closed or not (self._keeper is None or self._keeper.done()):
             return
         self._tried.clear()
@@ -126,9 +131,10 @@ class Members:
     # --- the map -------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        """Asks for the map until it is known and all that it names can be reached."""
+        """Asks for the map again and again; seldom while all that it names can be reached."""
         while True:
             await self._clock.sleep(max(0.0, self._due - self._clock.monotonic()))
+            self._wanted.clear()
             self._due = self._clock.monotonic() + _REFRESH_S
             gone = await self._refresh()
             self._tried.set()  # whoever waits may go on with the nodes that answer
@@ -138,7 +144,9 @@ class Members:
                 return_exceptions=True,
             )
             if self._error is None and all(node.connection for node in self.primaries()):
-                return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_WATCH_S):
+                        await self._wanted.wait()
 
     async def _refresh(self) -> set[Primary]:
         """Asks once; who has left."""
@@ -149,8 +157,9 @@ class Members:
         except TierError as error:
             self._error = error
             return set()
+        gone = self._adopt(found)
         self._error, self._mapped = None, True
-        return self._adopt(found)
+        return gone
 
     def _adopt(self, found: SlotMap) -> set[Primary]:
         now = self._loop.time()
@@ -179,7 +188,7 @@ class Members:
     def _join(self, name: Primary) -> RedisNode:
         if name not in self._nodes:
             endpoint = self._endpoint(name)
-            ear = _Ear(self._listener, self.refresh_soon)
+            ear = _Ear(self._listener, self.refresh_soon, late=self._mapped)
             node = RedisNode(
                 fixed(endpoint),
                 self._greeting,
@@ -198,17 +207,22 @@ class Members:
 
 
 class _Ear:
-    """Between a node and who listens: a channel that was lost is gone when its node is."""
+    """Between a node and who listens: a channel that was lost is gone when its node is, and what
+    a node changed before it was known as one is missed.
+    """
 
-    def __init__(self, listener: Listener | None, lost: Callable[[], None]) -> None:
+    def __init__(self, listener: Listener | None, lost: Callable[[], None], *, late: bool) -> None:
+        """`late`: others may have written to the node while it was not heard."""
+        self._late = late
         self._listener = listener
         self._lost = lost
         self._missing: object = None
 
-    def joined(self, channel: object) -> None:
+    def joined(self, channel: object, *, late: bool = False) -> None:
         self._missing = None
         if self._listener is not None:
-            self._listener.joined(channel)
+            self._listener.joined(channel, late=late or self._late)
+        self._late = False
 
     def left(self, channel: object, *, gone: bool) -> None:
         self._missing = None if gone else channel

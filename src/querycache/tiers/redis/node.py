@@ -263,7 +263,7 @@ class RedisNode:
         milliseconds = 1000 * self.limits.deadline_s
         return DeadlineError(
             f"Error connecting to Redis at {self.where}: no answer within {milliseconds:.0f} ms",
-            remedy="Look into the server's log and its load.",
+            remedy="look into the server's log and its load, and whether the port speaks TLS",
         )
 
     def _ended(self) -> UnreachableError:

@@ -47,40 +47,51 @@ class Reader:
         data, version = self._asker.values(reply)
         at = number(version)
         if at is None:
-            return (await self.many([name], fenced=True))[name]
+            return (await self.many([name], fenced=True))[0]
         self.witnessed[slot] = at
         return Read(data, at)
 
-    async def many(self, names: Sequence[bytes], *, fenced: bool) -> dict[bytes, Read]:
+    async def many(self, names: Sequence[bytes], *, fenced: bool) -> list[Read]:
         """What there is under each."""
-        found, bare = await self._look(names, fenced=fenced)
+        if not fenced:
+            return [Read(data, _UNFENCED) for data in await self._values(names)]
+        found, bare = await self._look(names)
         if bare:  # slots that have no version yet
             slots = dict.fromkeys(map(slot_of, bare))
             await self._asker.created([self._names.version(slot) for slot in slots])
-            again, bare = await self._look(bare, fenced=True)
+            again, bare = await self._look(bare)
             if bare:
                 raise TierError(
                     f"Redis at {self._asker.where()} forgets at once what it is given",
                     remedy="give it more memory (maxmemory)",
                 )
             found.update(again)
-        return found
+        return [found[name] for name in names]
 
-    async def _look(
-        self, names: Sequence[bytes], *, fenced: bool
-    ) -> tuple[dict[bytes, Read], list[bytes]]:
-        """What there is, and the names for which there is no guard."""
-        groups = self._groups(names, fenced=fenced)
+    async def _values(self, names: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each, without a version."""
+        if not names:
+            return []
+        if not self._clustered and len(names) <= _CHUNK:
+            (reply,) = await self._asker.ask([Request(b"", pack((b"MGET", *names)))])
+            return self._asker.values(reply)
+        groups = self._groups(names, fenced=False)
+        replies = await self._asker.ask(self._reading(groups))
+        values = {
+            name: value
+            for group, reply in zip(groups, replies, strict=True)
+            for name, value in zip(group.names, self._asker.values(reply), strict=True)
+        }
+        return [values[name] for name in names]
+
+    async def _look(self, names: Sequence[bytes]) -> tuple[dict[bytes, Read], list[bytes]]:
+        """What there is with its guard, and the names for which there is none."""
+        groups = self._groups(names, fenced=True)
         replies = await self._asker.ask(self._reading(groups))
         found: dict[bytes, Read] = {}
         bare: list[bytes] = []
         for group, reply in zip(groups, replies, strict=True):
             values = self._asker.values(reply)
-            if not fenced:
-                found.update(
-                    (n, Read(v, _UNFENCED)) for n, v in zip(group.names, values, strict=True)
-                )
-                continue
             versions = map(number, values[len(group.names) :])
             at = {s: v for s, v in zip(group.slots, versions, strict=True) if v is not None}
             self.witnessed.update(at)
@@ -94,17 +105,14 @@ class Reader:
 
     async def numbers(self, names: Sequence[bytes]) -> dict[bytes, int]:
         """The number under each name, which is a new one where there was none."""
-        groups = self._groups(names, fenced=False)
-        replies = await self._asker.ask(self._reading(groups))
         found: dict[bytes, int] = {}
         absent: list[bytes] = []
-        for group, reply in zip(groups, replies, strict=True):
-            for name, value in zip(group.names, self._asker.values(reply), strict=True):
-                at = number(value)
-                if at is None:
-                    absent.append(name)
-                else:
-                    found[name] = at
+        for name, value in zip(names, await self._values(names), strict=True):
+            at = number(value)
+            if at is None:
+                absent.append(name)
+            else:
+                found[name] = at
         found.update(await self._asker.created(absent))
         return found
 

@@ -153,7 +153,7 @@ async def accept_primary(connection: Connection) -> None:
     if role != b"master":
         raise UnreachableError(
             f"Error connecting to Redis at {connection.where}: it is no primary any more",
-            remedy="Wait; the Sentinels name another one.",
+            remedy="wait; the Sentinels name another one",
         )
 
 
@@ -190,9 +190,9 @@ def youngest(
         youngest = max(alive, key=lambda state: int(state["config-epoch"]))
         return str(youngest["ip"]), int(youngest["port"])
     if told:
-        why, remedy = "they see no living primary", "Wait; they choose another one."
+        why, remedy = "they see no living primary", "wait; they choose another one"
     elif answers:
-        why, remedy = "they know no such service", "Correct the service's name in REDIS_URL."
+        why, remedy = "they know no such service", "correct the service's name in REDIS_URL"
     else:
         cause = failure(address.where, errors[0])
         why, remedy = f"none of them answers: {cause}", cause.remedy

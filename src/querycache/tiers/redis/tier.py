@@ -7,11 +7,13 @@ of a name of that slot, of which there are 16,384, also on a single server.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import secrets
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Final, TypeVar, cast
 
@@ -114,6 +116,7 @@ class RedisTier:
         self.backplane = RedisBackplane(self._names, clock)
         self._loops = Loops(open_link, self._names, self.backplane, clustered=clustered)
         self._asker = Asker(self._loops, where)
+        self._returns: set[asyncio.Task[None]] = set()  # of leases
         self._reader = Reader(self._asker, self._names, clustered=clustered)
         _OPEN.add(self)
 
@@ -123,9 +126,7 @@ class RedisTier:
         try:
             if len(keys) == 1:
                 return [await self._reader.one(to_wire(keys[0]), fenced=fenced)]
-            names = [to_wire(key) for key in keys]
-            found = await self._reader.many(names, fenced=fenced)
-            return [found[name] for name in names]
+            return await self._reader.many([to_wire(key) for key in keys], fenced=fenced)
         except TierError as error:
             self.note(error)
             raise
@@ -152,7 +153,7 @@ class RedisTier:
 
     @_guarded
     async def remove(self, keys: Sequence[str]) -> int:
-        calls = [self._telling(REMOVE, to_wire(key)) for key in keys]
+        calls = [self._telling(REMOVE, name) for name in _texts(keys)]
         held = await self._asker.ask(calls)
         for call in calls:
             self._moved(call)
@@ -198,8 +199,18 @@ class RedisTier:
     async def lease(self, key: str, seconds: float) -> str | None:
         name, token = self._names.lease(key), secrets.token_hex(8)
         words = (b"SET", name, token, b"NX", b"PX", _milliseconds(seconds))
-        (reply,) = await self._asker.ask([Request(name, pack(words))])
+        try:
+            (reply,) = await self._asker.ask([Request(name, pack(words))])
+        except asyncio.CancelledError:  # it may be granted to nobody
+            task = asyncio.get_running_loop().create_task(self._give_back(name, token))
+            self._returns.add(task)
+            task.add_done_callback(self._returns.discard)
+            raise
         return token if reply == b"OK" else None
+
+    async def _give_back(self, name: bytes, token: str) -> None:
+        with suppress(TierError):  # it runs out by itself
+            await self._asker.ask([Call(RELEASE, (name,), (token.encode(),))])
 
     @_guarded
     async def renew(self, key: str, token: str, seconds: float) -> bool:
@@ -217,7 +228,8 @@ class RedisTier:
         try:
             info = await self._info()
         except TierError as error:
-            info = L2Info(self.name, connected=False, where=self._asker.where(), error=str(error))
+            why = "; ".join(filter(None, (str(error), error.remedy)))
+            info = L2Info(self.name, connected=False, where=self._asker.where(), error=why)
         return msgspec.structs.replace(info, pool=self._pool(), lag_ms=self.backplane.lag_ms)
 
     @_guarded
@@ -300,6 +312,13 @@ class RedisTier:
 
 
 _STORED: Final = (1, b"OK")
+
+
+def _texts(keys: Sequence[str]) -> Iterator[bytes]:
+    """Their names on the server, which holds nothing under what is no text."""
+    for key in keys:
+        with suppress(UnicodeEncodeError):
+            yield to_wire(key)
 
 
 def _milliseconds(seconds: float) -> int:

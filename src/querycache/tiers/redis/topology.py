@@ -12,7 +12,6 @@ from querycache.tiers.redis.connection import Limits
 from querycache.tiers.redis.endpoint import Endpoint
 from querycache.tiers.redis.link import Greeting, Link, Listener
 from querycache.tiers.redis.node import RedisNode, fixed
-from querycache.tiers.redis.sentinel import SentinelLink
 from querycache.tiers.redis.single import SingleLink
 
 MakeLink = Callable[[Greeting, Listener | None], Link]
@@ -26,24 +25,31 @@ def links(address: Address, *, clock: Clock, limits: Limits) -> MakeLink:
     can't be used.
     """
     tls = address.tls.context() if address.tls else None
+    if address.kind == "sentinel":
+        from querycache.tiers.redis import sentinel  # noqa: PLC0415 -- it loads redis-py
+
+        def follow(greeting: Greeting, listener: Listener | None) -> Link:
+            return sentinel.SentinelLink(
+                address,
+                _as_user(address, greeting),
+                tls=tls,
+                clock=clock,
+                listener=listener,
+                limits=limits,
+            )
+
+        return follow
     endpoints = [Endpoint(host, port, tls=tls) for host, port in address.nodes]
     if address.kind == "unix":
         endpoints = [Endpoint(path=address.path)]
 
     def make(greeting: Greeting, listener: Listener | None) -> Link:
-        login = address.login
-        greeting = replace(
-            greeting, user=login.user, password=login.password, database=address.database
-        )
-        if address.kind == "sentinel":
-            return SentinelLink(
-                address, greeting, tls=tls, clock=clock, listener=listener, limits=limits
-            )
+        said = _as_user(address, greeting)
         if address.kind == "cluster":
-            return ClusterLink(endpoints, greeting, clock=clock, listener=listener, limits=limits)
+            return ClusterLink(endpoints, said, clock=clock, listener=listener, limits=limits)
         node = RedisNode(
             fixed(endpoints[0]),
-            greeting,
+            said,
             clock=clock,
             listener=listener,
             limits=limits,
@@ -52,3 +58,8 @@ def links(address: Address, *, clock: Clock, limits: Limits) -> MakeLink:
         return SingleLink(node)
 
     return make
+
+
+def _as_user(address: Address, greeting: Greeting) -> Greeting:
+    login = address.login
+    return replace(greeting, user=login.user, password=login.password, database=address.database)

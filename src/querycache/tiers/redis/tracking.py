@@ -9,7 +9,8 @@ the push came, and whoever drains after the push knows of it. What follows from 
   process kept something that it could not have been told about: while one was away, or when L2
   had failed.
 - Each connection that drops means `lost`, and `deaf` until it is back: clear first, then
-  short-lived entries only; when it has joined again, clear once more. One that is gone for good
+  short-lived entries only; when it has joined again, clear once more. So does a node that a
+  cluster has gained, since it was written to before it was heard. One that is gone for good
   (its loop has ended) takes nothing from what the others hear, so while another is up and none is
   away nothing is lost. A process without any connection is deaf.
 - The changes of this process come back to it under its own source, and are left out; a connection
@@ -209,7 +210,7 @@ class Ear:
         self._backplane = backplane
         self._clustered = clustered
 
-    def joined(self, channel: object) -> None:
+    def joined(self, channel: object, *, late: bool = False) -> None:
         """See `link.Listener`."""
 
         def note() -> bool:
@@ -221,7 +222,7 @@ class Ear:
             self.present.add(channel)
             self.tracked = getattr(channel, "hearing", "tracked") == "tracked"
             self.number = None
-            return away
+            return away or late
 
         self._backplane.arrive(note)
 

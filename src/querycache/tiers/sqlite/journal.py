@@ -41,6 +41,7 @@ from querycache.tiers.sqlite.connection import (
 _BATCH: Final = 256  # operations in a transaction
 _CACHE_KIB: Final = 256
 _LOG_PAGES: Final = 1000
+_PASSING: Final = (OSError, MemoryError, apsw.BusyError, apsw.CantOpenError, apsw.IOError)
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS waiting(number INTEGER PRIMARY KEY, key TEXT NOT NULL,"
     " data BLOB NOT NULL, expires REAL NOT NULL, tags BLOB NOT NULL, guard TEXT,"
@@ -179,6 +180,9 @@ class SqliteJournal:
                 continue
             try:
                 records = file.records()
+            except _PASSING:
+                file.close()  # it may be read the next time
+                continue
             except FAILURES:
                 file.set_aside()  # nothing in it can be trusted
                 continue
@@ -216,21 +220,19 @@ class _File:
         """A new one. Raises what SQLite and the system raise."""
         check_version()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         path = folder / f"{os.getpid()}-{secrets.token_hex(8)}.lock"
-        made = path.with_suffix(".new")  # nobody looks for it until it is locked
-        lock = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        file = cls(path, lock)
+        file = cls(path, os.open(path, flags, 0o600))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(file._path, flags, 0o600))
-            file.cursor.execute(_SCHEMA).fetchall()
-            made.rename(path)
+            fcntl.flock(file._lock, fcntl.LOCK_EX)
+            if os.fstat(file._lock).st_nlink:
+                os.close(os.open(file._path, flags, 0o600))
+                return file
         except BaseException:
             file.delete()
-            made.unlink(missing_ok=True)
             raise
-        return file
+        os.close(file._lock)  # somebody took it for a dead process's before it was locked
+        return cls.make(folder)
 
     @classmethod
     def take(cls, path: Path) -> _File | None:
@@ -256,6 +258,7 @@ class _File:
             cursor.execute("PRAGMA journal_mode = WAL").fetchall()
             cursor.execute("PRAGMA synchronous = FULL").fetchall()
             cursor.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}").fetchall()
+            cursor.execute(_SCHEMA).fetchall()
         return cursor_of(self._connection)
 
     def records(self) -> list[Recorded]:

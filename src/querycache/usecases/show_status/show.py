@@ -151,7 +151,7 @@ class ShowStatus:
     def _problems(self, info: L2Info) -> tuple[str, ...]:
         generations = self._core.generations
         generations.catch_up()
-        trouble = self._core.writer.trouble or self._core.write_back.trouble
+        trouble = self._core.recovery.trouble or self._core.write_back.trouble
         problems: list[str] = []
         if self._l2_enabled and not info.connected:
             problems.append(f"L2 ({info.backend}) does not answer: {info.error}")
@@ -161,7 +161,7 @@ class ShowStatus:
             problems.append("nobody tells what is no longer true: L1 entries live for 2 s")
         if trouble:
             problems.append(f"L2 ({info.backend}) refused a write: {trouble}")
-        if generations.owed_keys or generations.owed_tags:
+        if generations.owing:
             owed = len(generations.owed_keys) + len(generations.owed_tags)
             problems.append(f"{owed} invalidations could not be told to other processes yet")
         return (*problems, *self._troubles())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from tests.link_kit import admin
 from tests.redis_kit import cluster, redis_server, sentinels, until
 
@@ -125,6 +126,16 @@ async def test_what_an_error_of_redis_py_means():
     assert "refuses the login" in str(login)
     assert "REDIS_PASSWORD" in login.remedy
     assert str(failure(where, ResponseError("ERR no"))) == "Redis at h:6379 refuses: ERR no"
+    asked = failure(
+        where,
+        AuthenticationError(
+            "HELLO must be called with the client already"
+            " authenticated, otherwise the HELLO AUTH <user> <pass> option"
+        ),
+    )
+    assert "it asks for a password (NOAUTH)" in str(asked)
+    assert "HELLO" not in str(asked)
+    assert "rediss://" in failure(where, RedisTimeoutError("Timeout")).remedy
     lost = failure(where, RedisConnectionError("Error 111"))
     assert str(lost) == "Error connecting to Redis at h:6379: Error 111"
     sealed = RedisConnectionError("x")
@@ -159,8 +170,10 @@ async def test_the_servers_of_sentinels():
         assert [server.role for server in await made.servers()] == ["master", "slave"]
         done = await made.apply("64mb", "allkeys-lru")
         assert [one.after["maxmemory"] for one in done] == [str(64 * 2**20)] * 2
-        with pytest.raises(TierError, match="absent"):
+        with pytest.raises(TierError, match="absent") as told:
             await admin(REDIS_URL=f"redis+sentinel://{hosts}/absent").servers()
+        assert "know no such service" in str(told.value)
+        assert "redis.asyncio" not in str(told.value)
 
 
 async def test_the_servers_of_a_cluster():

@@ -481,7 +481,7 @@ async def test_other_refusals_say_what_to_do():
     async with redis_server() as server:
         with pytest.raises(UnreachableError, match="refuses the database") as caught:
             await connect(at(server), Greeting(database=99), Owner(), Limits())
-        assert caught.value.remedy == "Correct the database's number."
+        assert caught.value.remedy == "correct the database's number"
     loading = {**MODERN, b"CLIENT": b"-LOADING Redis is loading the dataset in memory\r\n"}
     async with scripted_redis(loading) as scripted:
         with pytest.raises(UnreachableError, match="still loading its data"):

@@ -42,7 +42,8 @@ class Listening:
         self.notes: list[str] = []
         self.channels: list[object] = []
 
-    def joined(self, channel: object) -> None:
+    def joined(self, channel: object, *, late: bool = False) -> None:
+        assert not late
         self.channels.append(channel)
         self.notes.append("joined")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -189,8 +190,8 @@ async def test_one_command_asks_for_what_one_server_takes(*, clustered: bool) ->
     made = Made(answer, clustered=clustered)
     names = [b"{a}:1", b"{a}:2", *(b"k:%d" % n for n in range(1200))]
     found = await made.reader.many(names, fenced=True)
-    assert all(found[name].data == b"data of " + name for name in names)
-    assert {read.guard for read in found.values()} == {5}
+    assert [read.data for read in found] == [b"data of " + name for name in names]
+    assert {read.guard for read in found} == {5}
     if clustered:
         slots = {slot_of(name) for name in names}
         assert len(made.node.asked) == len(slots)
@@ -223,6 +224,21 @@ async def test_each_name_is_listed_once_whatever_a_scan_repeats() -> None:
         assert [one.key for one in found] == ["a", "b", "d"]
         assert {one.size for one in found} == {3}
         assert found[2].expires_at == float("inf")
+
+
+async def test_a_purge_remembers_no_names() -> None:
+    """Nor does it read on before the last page is gone."""
+    asked: list[bytes] = []
+
+    def answer(words: Words) -> Reply:
+        asked.append(words[0])
+        if words[0] == b"SCAN":
+            return [b"0" if words[1] == b"2" else b"%d" % (int(words[1]) + 1), [b"a", b"a"]]
+        return 1 if words[0] == b"UNLINK" else b"PONG"
+
+    inspection = Inspection(FakeLink(FakeNode(answer)), NAMES, CLOCK, clustered=False)
+    assert await inspection.purge("") == 3  # what was stored anew goes, too
+    assert asked == [b"PING", *[b"SCAN", b"UNLINK"] * 3]
 
 
 async def test_info_adds_up_the_servers() -> None:
@@ -314,6 +330,32 @@ async def test_close_closes_the_links_of_all_loops() -> None:
     with pytest.raises(UnreachableError, match="closed"):
         made.loops.link()
     await made.loops.close()
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["idle", "ended"])
+async def test_a_loop_that_no_longer_runs_does_not_hinder_the_end(
+    monkeypatch: pytest.MonkeyPatch, *, ended: bool
+) -> None:
+    made = Made()
+
+    async def live() -> None:
+        made.loops.link()
+
+    def begin() -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(live())
+        if ended:
+            loop.close()
+        return loop
+
+    loop = await asyncio.to_thread(begin)
+    if ended:  # in the middle of our look at it
+        monkeypatch.setattr(loop, "is_closed", lambda: False)
+    await made.loops.close()
+    assert made.backplane.drain().deaf
+    monkeypatch.undo()
+    gc.collect()  # a coroutine that nobody awaits would be a warning
+    loop.close()
 
 
 async def test_a_child_has_no_link_and_closes_none() -> None:

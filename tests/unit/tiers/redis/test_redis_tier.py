@@ -257,6 +257,7 @@ async def test_info_is_the_servers_own() -> None:
         assert not info.connected
         assert info.where == f"127.0.0.1:{server.port}"
         assert info.where in info.error
+        assert info.error.endswith("; look into the server's log and its load")
 
 
 async def test_a_server_that_is_not_there_is_an_error_of_the_tier() -> None:
@@ -309,6 +310,13 @@ async def test_whatever_breaks_is_an_error_of_the_tier() -> None:
             assert caught.value.__cause__ is not None
     with pytest.raises(TierError, match="surrogates"):
         await tier.read(["\ud800"])
+
+
+async def test_what_is_no_text_is_not_there_and_hinders_no_other_removal() -> None:
+    async with one_tier() as (_, tier):
+        await tier.write([entry("k")])
+        assert await tier.remove(["\ud800", "k"]) == 1
+        assert await tier.remove(["\ud800"]) == 0
 
 
 async def test_a_refusal_says_what_the_server_said() -> None:

@@ -204,6 +204,15 @@ def test_in_a_cluster_each_node_is_missed_by_itself() -> None:
     assert not heard.drain().deaf
 
 
+def test_what_a_node_changed_before_it_was_heard_is_missed() -> None:
+    heard = Heard(clustered=True).joined(ONE)
+    heard.ear.joined(TWO)
+    assert not heard.drain().lost
+    heard.ear.joined(Channel(3, "c:3"), late=True)
+    changes = heard.drain()
+    assert (changes.lost, changes.deaf) == (True, False)
+
+
 def test_who_never_joined_can_not_leave() -> None:
     heard = Heard().joined()
     heard.ear.left(TWO, gone=False)
