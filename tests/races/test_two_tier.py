@@ -319,6 +319,20 @@ async def test_rule_6_a_dead_holders_lease_runs_out() -> None:
         assert await waiting == "loaded"
 
 
+async def test_rule_6_a_slow_l2_is_not_asked_for_a_lease() -> None:
+    leased = Policy(ttl=100.0, lease=2.0)
+    async with processes(1) as (one,):
+        assert await one.l2.lease(KEY, 2.0)  # somebody holds it
+        read = one.l2.read
+
+        async def slow(keys: list[str], *, fenced: bool) -> object:
+            one.clock.now += 0.2
+            return await read(keys, fenced=fenced)
+
+        one.l2.read = slow  # pyright: ignore[reportAttributeAccessIssue]
+        assert await ask(one, Origin().open(), leased) == "loaded"
+
+
 async def test_rule_6_correctness_does_not_depend_on_the_lease() -> None:
     leased = Policy(ttl=100.0, lease=2.0)
     async with processes(1) as (one,):

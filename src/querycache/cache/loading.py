@@ -19,6 +19,9 @@ from querycache.events import Hit, Loaded, LoadFailed, Missed, MissReason, NotSt
 from querycache.ports.codec import Body, Shape
 from querycache.ports.tiers import Entry, Tally
 
+_SLOW_S = 0.1
+"""An L2 that takes longer for a read is not asked for a lease."""
+
 V = TypeVar("V")
 Load = Callable[[], Awaitable[object]]
 LoadMany = Callable[[list[str]], Awaitable[Mapping[str, object]]]
@@ -96,10 +99,12 @@ class Loading:
         """What L2 has (with `reload`: if it is fresh), else what the load gives."""
         self._generations.catch_up()
         stamps = await self.take(want.tags)
+        asked = self._clock.monotonic()
         looked = await self._look(want)
         if looked.entry is not None and not (reload and self._due(looked.entry)):
             return self.found(want.key, looked, want.tally)
-        if not want.policy.lease or looked.guard is None:
+        slow = self._clock.monotonic() - asked > _SLOW_S  # a lease takes three more such trips
+        if not want.policy.lease or looked.guard is None or slow:
             return await self._load(want, stamps, looked)
         policy = want.policy
         async with self._leases.held(want.key, policy.lease, policy.lease_patience):

@@ -65,11 +65,13 @@ class TwoTier:
         self._invalidator = Invalidator(
             parts, generations, claims, self.recovery, self.write_back, self.flights
         )
+        self.remove, self.invalidate = self._invalidator.remove, self._invalidator.invalidate
         self._adopter = Adopter(parts, generations, journal, self._invalidator.leave_to_l2)
         self.examiner = Examiner(parts, generations, claims)
         self._codec = parts.codec
         self._draw = parts.draw
         self._entries = parts.l1.entries
+        self._hears_until = parts.backplane.hears_until
         self._now = parts.clock.monotonic
         self.hit, self._rebind = self._hit_path(parts)
 
@@ -82,13 +84,17 @@ class TwoTier:
         backplane, generations, stands = parts.backplane, self.generations, self._stands
         epoch, touch = backplane.epoch, parts.l1.touch
         entry_of, now = parts.l1.entries.get, parts.clock.monotonic
+        hears_until = backplane.hears_until
 
         def hit(key: str) -> Entry | None:
             """An entry of L1 that is served without a decision, counted; else None."""
             if epoch[0] != generations.seen and not generations.catch_up():
                 return None
             entry = entry_of(key)
-            if entry is None or now() >= entry.settled_until:
+            if entry is None:
+                return None
+            at = now()
+            if at >= entry.settled_until or at >= hears_until[0]:
                 return None
             if entry.world != generations.world and not stands(entry):
                 return None
@@ -223,16 +229,6 @@ class TwoTier:
             await self.remove(refused)
         return kept
 
-    async def remove(self, keys: Sequence[str]) -> int:
-        """Deletes from both tiers and tells; returns how many there were."""
-        return await self._invalidator.remove(keys)
-
-    async def invalidate(self, tags: Sequence[str]) -> bool:
-        """Makes everything that depends on one of `tags` unreachable; False where other processes
-        can't be told yet.
-        """
-        return await self._invalidator.invalidate(tags)
-
     async def flush(self) -> int:
         """Writes what waits to L2; how many entries it took."""
         return await self.write_back.flush()
@@ -275,9 +271,10 @@ class TwoTier:
     def _unsettled(self, key: str) -> Entry | None:
         """An entry of L1 that may be served, but wants a decision first; counted."""
         entry = self._entries.get(key)
-        if entry is None or self.generations.bypass:
+        now = self._now()
+        if entry is None or self.generations.bypass or now >= self._hears_until[0]:
             return None
-        if self._now() >= entry.expires:
+        if now >= entry.expires:
             self.l1.remove(key)
             return None
         if not self._stands(entry):

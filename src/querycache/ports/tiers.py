@@ -300,9 +300,14 @@ class Backplane(Protocol):
     `epoch[0]` is a number that differs from the last `seen` as soon as anything may have changed:
     the hit path compares it, at the price of one index. The channel is complete: a gap shows as
     `lost`, never as silence.
+
+    `hears_until[0]` is the monotonic time, in seconds, from which on news may wait unread: an
+    event loop that stood still has not looked at its sockets yet. From then on L1 is not served
+    from.
     """
 
     epoch: Sequence[int]  # another object after a drain that found the channel lost
+    hears_until: Sequence[float]
 
     def drain(self) -> Changes:
         """What changed since the last drain. Synchronous, and cheap where nothing did. Safe under

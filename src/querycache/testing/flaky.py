@@ -167,6 +167,7 @@ class FlakyBackplane:
 
     def __init__(self, inner: Backplane, tier: FlakyTier) -> None:
         self.epoch: Sequence[int] = _Epoch(inner, tier)
+        self.hears_until = inner.hears_until
         self._inner = inner
         self._tier = tier
         self._turns = tier.turns

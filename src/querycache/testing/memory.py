@@ -171,6 +171,7 @@ class MemoryBackplane:
 
     def __init__(self, shared: SharedMemory, source: int) -> None:
         self.epoch: Sequence[int] = shared.epoch
+        self.hears_until: Sequence[float] = (float("inf"),)
         self.cut = False
         self._shared = shared
         self._source = source

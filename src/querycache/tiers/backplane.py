@@ -50,6 +50,9 @@ from querycache.values import Stamp
 DOUBT_S = 0.05
 """How long a change may stay between its words before the drainer has it mended."""
 
+ALWAYS: Sequence[float] = (float("inf"),)
+"""For a channel that is read when it is asked for news."""
+
 _MAGIC = int.from_bytes(b"qc-epoch", "little")
 _SIZE = 4096
 _BEGUN, _DONE, RETIRED, _IDENTITY, _KIND = range(5)
@@ -62,6 +65,7 @@ class LocalBackplane:
     """
 
     epoch: Sequence[int] = (0,)
+    hears_until: Sequence[float] = ALWAYS
 
     def __init__(self, *, deaf: bool = False) -> None:
         self._deaf = deaf
@@ -199,6 +203,7 @@ class SharedEpoch:
     """
 
     epoch: Sequence[int]
+    hears_until: Sequence[float] = ALWAYS
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         """Raises `TierError` where the log can't be read."""

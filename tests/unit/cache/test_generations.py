@@ -136,6 +136,7 @@ class NamesOnly:
 
     def __init__(self, backplane: Backplane) -> None:
         self.epoch = backplane.epoch
+        self.hears_until = backplane.hears_until
         self.close = backplane.close
         self._backplane = backplane
 

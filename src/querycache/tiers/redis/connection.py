@@ -55,7 +55,7 @@ class Limits:
 
     deadline_s: float = 0.25
     patience_s: float = 2.0
-    reply_bytes: int = 64 * 1024 * 1024
+    reply_bytes: int = 512 * 1024 * 1024
     unsent_bytes: int = 64 * 1024 * 1024
 
 
@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
             return
         oldest = self._waiting[0][2]
         silent_since = max(oldest, self.heard_at)
-        ends = min(oldest + 2 * self._deadline_s, silent_since + _SILENT_S)
+        ends = silent_since + min(2 * self._deadline_s, _SILENT_S)
         if now >= ends:
             self._break(f"has not answered for {1000 * (now - oldest):.0f} ms", _LOOK, "slow")
             return

@@ -1,7 +1,8 @@
 """The links of a process: one for each event loop, kept while the loop lives.
 
-Beside its link each loop has a timer. Once a second it looks whether something was missed where
-the server can't tell by itself, and every two seconds one of the loops touches the probe.
+Beside its link each loop has a timer. Twice a second it says that the loop is awake, and looks
+whether something was missed where the server can't tell by itself; every two seconds one of the
+loops touches the probe.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ OpenLink = Callable[[Greeting, Listener], Link]
 track and subscribe to; who we are and which database is for the maker to add.
 """
 
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = 0.5
+_SILENT_S: Final = 2.0
 
 
 class _Mine(NamedTuple):
@@ -126,6 +128,8 @@ class Loops:
             mine.ear.retain({node.where for node in mine.link.nodes()})
         if not mine.ear.present:
             return
+        if all(_heard_of_late(channel, mine.loop) for channel in mine.ear.present):
+            self._backplane.awake()
         probe = self._backplane.probe()
         work = self._touch(mine, probe) if probe is not None else None
         if not mine.ear.tracked:
@@ -161,3 +165,8 @@ class Loops:
             mine.ear.counted(int(reply), before)
         elif reply is None:
             mine.ear.counted(None, before)
+
+
+def _heard_of_late(channel: object, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the server has said anything of late; an idle connection is pinged each second."""
+    return loop.time() - getattr(channel, "heard_at", loop.time()) < _SILENT_S

@@ -12,7 +12,7 @@ from querycache.tiers.redis.link import Request
 from querycache.tiers.redis.names import Names, slot_of
 from querycache.tiers.redis.scripts import pack
 
-_CHUNK: Final = 500  # names in one command
+_CHUNK: Final = 100  # names in one command
 _UNFENCED: Final = 0
 
 

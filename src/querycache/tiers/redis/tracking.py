@@ -28,19 +28,23 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from querycache.clock import Clock
 from querycache.ports.tiers import Changes
+from querycache.tiers.redis.lag import Lag
 from querycache.tiers.redis.names import Names, from_wire
 
 PENDING_LIMIT: Final = 10_000
 
+HEARS_S: Final = 1.5
+"""For so long after a loop has looked at its sockets, L1 is served from."""
+
+_EVER: Final = float("inf")
+
 _SOURCE_SIZE: Final = 12
-_PROBE_S: Final = 2.0
-_MINUTE_S: Final = 60.0
 
 
 class RedisBackplane:
@@ -55,6 +59,8 @@ class RedisBackplane:
     def __init__(self, names: Names, clock: Clock, *, limit: int = PENDING_LIMIT) -> None:
         self._epoch = [0]
         self.epoch: Sequence[int] = self._epoch
+        self._hears_until = [_EVER]
+        self.hears_until: Sequence[float] = self._hears_until
         self.source = _new_source()
         self._names = names
         self._clock = clock
@@ -185,9 +191,15 @@ class RedisBackplane:
             self._lost = self._lost or missed or not any(ear.present for ear in self._ears)
             self._hear_anew()
 
+    def awake(self) -> None:
+        """A loop looks at its sockets, and bytes have come from the servers of late."""
+        if not self._deaf:
+            self._hears_until[0] = self._clock.monotonic() + HEARS_S
+
     def _hear_anew(self) -> None:
         away = any(ear.away for ear in self._ears)
         self._deaf = away or not any(ear.present for ear in self._ears)
+        self._hears_until[0] = _EVER if self._deaf else self._clock.monotonic() + HEARS_S
         self._epoch[0] += 1
 
 
@@ -292,49 +304,6 @@ class Ear:
             backplane.lose()
         if parts[2] == b"t" or parts[1] != backplane.source:
             backplane.changed([parts[3]])
-
-
-class Lag:
-    """How long a change takes from its request to its push. One touch is under way at a time."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._began = float("-inf")
-        self._waiting = False
-        self._samples: deque[tuple[float, float]] = deque(maxlen=64)  # when it came (s), ms
-
-    def begin(self) -> bool:
-        """Whether it is time for a touch, which is under way from now on."""
-        now = self._clock.monotonic()
-        if now - self._began < _PROBE_S:
-            return False
-        if self._waiting:
-            self._note(now)
-        self._began = now
-        self._waiting = True
-        return True
-
-    def end(self) -> None:
-        """The touch was heard."""
-        if self._waiting:
-            self._waiting = False
-            self._note(self._clock.monotonic())
-
-    def last_ms(self) -> float | None:
-        if not self._samples:
-            return None
-        since = (self._clock.monotonic() - self._began) * 1000 if self._waiting else 0.0
-        return max(self._samples[-1][1], since)
-
-    def worst_ms(self) -> float | None:
-        last = self.last_ms()
-        if last is None:
-            return None
-        after = self._clock.monotonic() - _MINUTE_S
-        return max([last, *(ms for at, ms in tuple(self._samples) if at >= after)])
-
-    def _note(self, now: float) -> None:
-        self._samples.append((now, (now - self._began) * 1000))
 
 
 def _new_source() -> bytes:
