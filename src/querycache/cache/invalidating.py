@@ -71,9 +71,7 @@ class Invalidator:
             self._claims.void_all()
             self._l1.clear()
             self._flights.retire_all()
-            self._observer.emit(
-                ChannelLost("", "the invalidation log was cut, or the store reset")
-            )
+            self._observer.emit(ChannelLost("", "the connection, or a part of the news, was lost"))
         for key in changes.keys:
             self._drop(key)
             self._back.changed_elsewhere(key)

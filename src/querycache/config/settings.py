@@ -87,7 +87,7 @@ class WriteBack(msgspec.Struct, frozen=True):
 
     A crash loses what waits: `max_entries` entries and `max_mb` megabytes at most, and while the
     shared tier takes them none older than `interval_s` and the time of a flush. With `journal` it
-    loses nothing.
+    loses what was written while the shared tier could not be reached.
     """
 
     interval_s: Annotated[
@@ -127,8 +127,10 @@ class WriteBack(msgspec.Struct, frozen=True):
         Setting(
             "CACHE_WRITE_BACK_JOURNAL",
             SWITCH,
-            "Whether a write is answered only when a journal under QUERYCACHE_HOME has it, so that"
-            " a crash loses none.",
+            "Whether a write is answered only when a journal under QUERYCACHE_HOME has it. What a"
+            " crash leaves there is written by the next process with the same settings, if the"
+            " shared tier still stands as it was; writes made while it could not be reached are"
+            " not in it.",
         ),
     ] = False
 

@@ -25,8 +25,8 @@ class Coherency(msgspec.Struct, frozen=True):
     """What a check found. Entries that differed were dropped from L1, so that L2 decides again.
 
     Attributes:
-        coherent: Nothing differed.
-        l1_l2_consistent: The same, under the guide's name.
+        coherent: L2 could be read, and nothing differed.
+        l1_l2_consistent: Nothing differed of what was compared.
         stale_entries: How many differed.
         mismatched_keys: Their names in L2, the first thousand of them.
         checked_keys: How many entries of L1 were compared.
@@ -79,14 +79,14 @@ class CheckCoherency:
         keys = self._keys(limit)
         compared = absent = 0
         differing: dict[str, Difference] = {}
-        note = ""
+        note, failed = "", False
         for start in range(0, len(keys), self._batch_size):
             try:
                 found = await self._core.examiner.reconcile(
                     [key for key in keys[start : start + self._batch_size] if self._shared(key)]
                 )
             except TierError as error:
-                note = f"L2 can't be read: {error}"
+                note, failed = f"L2 can't be read: {error}", True
                 break
             compared += found.compared
             absent += found.missing
@@ -98,7 +98,7 @@ class CheckCoherency:
         at = self._clock.wall()
         self.checks = self.checks.after(compared, len(differing), at=at, took_s=took_s)
         return Coherency(
-            coherent=not differing,
+            coherent=not (differing or failed),
             l1_l2_consistent=not differing,
             stale_entries=len(differing),
             mismatched_keys=tuple(differing)[:_LISTED],

@@ -65,7 +65,9 @@ async def compared(app: App, patience_s: float) -> Everywhere:
 def as_text(everywhere: Everywhere) -> Group | Text:
     """The same for people."""
     if not everywhere.processes:
-        return Text("no querycache process is running, so no memory can differ from L2")
+        return Text(
+            "no querycache process with this QUERYCACHE_HOME is running: there is no L1 to compare"
+        )
     numbers = ("compared", "differed", "not in L2", "took")
     made = table("process", *numbers, "", numbers=numbers)
     for one in everywhere.processes:

@@ -100,8 +100,8 @@ def coherency(
     """Have the living processes compare their memory with the shared tier, and heal it.
 
     What differs is dropped from memory, so that the shared tier is asked. The exit status is 1
-    where anything differed or a process did not answer. They do the same by sample every
-    CACHE_COHERENCY_CHECK_INTERVAL seconds; POST /coherency asks one server alone.
+    where anything differed, L2 could not be read, or a process did not answer. They do the same by
+    sample every CACHE_COHERENCY_CHECK_INTERVAL seconds; POST /coherency asks one server alone.
     """
     from querycache.doors.cli.coherency import Everywhere, as_text, compared
 

@@ -150,7 +150,7 @@ def failure(where: str, error: Exception) -> TierError:
         asks = "already authenticated" in str(error) or "required" in str(error)
         return TierError(
             f"Redis at {where} refuses the login: "
-            + ("it asks for a password (NOAUTH)" if asks else str(error)),
+            + ("it asks for a password (NOAUTH)" if asks else str(error).rstrip(".")),
             remedy="set REDIS_PASSWORD, or user and password in REDIS_URL",
         )
     if isinstance(error, ResponseError):
@@ -158,7 +158,8 @@ def failure(where: str, error: Exception) -> TierError:
     remedy = "start it there, or correct REDIS_HOST and REDIS_PORT or REDIS_URL"
     if isinstance(error, RedisTimeoutError):
         remedy += "; look also whether its port speaks TLS (rediss://)"
-    return TierError(f"Error connecting to Redis at {where}: {error}", remedy=remedy)
+    said = str(error).rstrip(".")
+    return TierError(f"Error connecting to Redis at {where}: {said}", remedy=remedy)
 
 
 def _handshake(error: BaseException) -> ssl.SSLError | None:

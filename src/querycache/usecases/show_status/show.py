@@ -158,7 +158,7 @@ class ShowStatus:
         if generations.bypass:
             problems.append("the invalidation channel is down: L1 is bypassed")
         if generations.deaf:
-            problems.append("nobody tells what is no longer true: L1 entries live for 2 s")
+            problems.append("no invalidations are heard: L1 keeps entries for 2 s only")
         if trouble:
             problems.append(f"L2 ({info.backend}) refused a write: {trouble}")
         if generations.owing:
