@@ -538,7 +538,7 @@ async def test_tls_and_what_it_fails_of():
             (
                 Endpoint("127.0.0.1", server.port, tls=trusting),
                 "tls",
-                "certificate required|after the",
+                "client's certificate|after the",
             ),
             (
                 Endpoint("127.0.0.1", server.port, tls=good, server_hostname="other"),
