@@ -102,7 +102,8 @@ FAULTS: Final = {
         ),
     ),
     "F11": Fault(
-        "Sentinel: a client and the primary are cut off from the replicas and the Sentinels", ()
+        "Sentinel: a client and the primary are cut off from the replicas and the Sentinels",
+        ("tests/live/test_redis_split.py::test_after_a_split_memory_is_that_of_the_new_primary",),
     ),
     "F12": Fault(
         "The primary is demoted",

@@ -88,7 +88,10 @@ class Redis(msgspec.Struct, frozen=True):
     pool_size: Annotated[
         int,
         Setting(
-            "CACHE_CONNECTION_POOL_SIZE", integer(1, 10_000), "Idle connections that stay open."
+            "CACHE_CONNECTION_POOL_SIZE",
+            integer(1, 10_000),
+            "Idle connections that may stay open. Entries travel on one connection a node, and"
+            " administration closes its own, so fewer stay.",
         ),
     ] = 10
     ssl_enabled: Annotated[bool, Setting("REDIS_SSL_ENABLED", SWITCH, "Whether to use TLS.")] = (
