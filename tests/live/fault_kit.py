@@ -279,7 +279,7 @@ async def stage(
             yield made
         finally:
             with contextlib.suppress(AssertionError):
-                await until(lambda: _as_before(before), "nothing is left over", 3)
+                await until(lambda: _as_before(before), "nothing is left over", 10)
             after = held()
             if abs(after[0] - before[0]) > 2 or after[1] > before[1] + 2 + spare:
                 found.wrong(f"I6 tasks and files before {before}, after {after}")
