@@ -48,6 +48,31 @@ async def test_what_fails_behind_costs_no_request_and_starts_again(
     assert "it starts again" in caplog.text
 
 
+async def test_what_fails_behind_ends_no_load_and_closes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(background, "AGAIN_S", 0.01)
+    app = App(config_in(tmp_path))
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def load() -> str:
+        started.set()
+        await gate.wait()
+        return "loaded"
+
+    async with living(app):
+        loading = asyncio.ensure_future(app.remember.get_or_compute("k", load))
+        await started.wait()
+        await fail_once(app, asyncio.Event())
+        async with asyncio.timeout(10):
+            while "it starts again" not in caplog.text:
+                await asyncio.to_thread(lambda: None)
+        gate.set()
+        assert await loading == "loaded"
+        app.l1.clear()
+        assert (await app.remember.find("k")).tier == "l2"
+
+
 async def _served(peer: Peer) -> None:
     accept = "application/json, text/event-stream"
     assert (await peer.post("/mcp", CALL, Accept=accept)).status == 200

@@ -233,4 +233,5 @@ async def test_a_search_waits_for_the_first_indexing_only_so_long(tmp_path: Path
         assert await impatient.wait(app, "another", report) == ""
         await app.index(root)
         assert await impatient.wait(app, "", report) == ""
+    await app.close()
     assert told == []

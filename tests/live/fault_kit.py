@@ -243,8 +243,11 @@ async def cache_at(home: Path, **variables: str) -> AsyncGenerator[App]:
     """An App that keeps house."""
     environ = {"QUERYCACHE_HOME": str(home), "HOME": str(home), **variables}
     app = App(load_config(environ, cwd=home.parent).config, door="test")
-    async with app.running():
-        yield app
+    try:
+        async with app.running():
+            yield app
+    finally:
+        await app.close()
 
 
 def held() -> tuple[int, int]:

@@ -36,9 +36,12 @@ async def cache(home: str, url: str) -> AsyncGenerator[App]:
     """One that keeps house and is connected, if it can be."""
     environ = {**os.environ, "QUERYCACHE_HOME": home, "HOME": home, "REDIS_URL": url}
     app = App(load_config(environ, cwd=Path(home).parent).config, door="test")
-    async with app.running():
-        await app.remember.get("connected")
-        yield app
+    try:
+        async with app.running():
+            await app.remember.get("connected")
+            yield app
+    finally:
+        await app.close()
 
 
 async def stampede(home: str, url: str, callers: str) -> None:

@@ -257,18 +257,17 @@ class App(Wiring):
     async def running(
         self, roots: Sequence[str] = (), *, watch: bool = True
     ) -> AsyncGenerator[App]:
-        """Keeps house for the block: sweeps, tells the registry, indexes and watches `roots`."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._pulse())]
-                tasks += [group.create_task(self.follow(root, watch=watch)) for root in roots]
-                try:
-                    yield self
-                finally:
-                    for task in tasks:
-                        task.cancel()
-        finally:
-            await self.close()
+        """Keeps house for the block: sweeps, tells the registry, indexes and watches `roots`. The
+        App stays open after it.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._pulse())]
+            tasks += [group.create_task(self.follow(root, watch=watch)) for root in roots]
+            try:
+                yield self
+            finally:
+                for task in tasks:
+                    task.cancel()
 
     async def follow(self, root: str, *, watch: bool = True) -> None:
         """Indexes a root; with `watch`, keeps its index up to date until cancelled."""
