@@ -175,7 +175,7 @@ def test_explain_tells_where_an_entry_is_and_what_happened_to_it(cli: Cli):
     found = spawn(["explain", "report:42", "--json"]).json
     assert found["key"] == "codebase_rag:other:_:report%3A42"
     assert (found["l1"], found["l2"]["verdict"]) == (None, "fresh")
-    assert {tag["tag"] for tag in found["l2"]["tags"]} == {"all", "project:acme"}
+    assert {tag["tag"] for tag in found["l2"]["tags"]} == {"kind:other", "project:acme"}
     assert [event["event"] for event in found["events"]] == ["Stored"]
     assert found["events"][0]["process"] == f"serve {os.getpid()}"
     shown = spawn(["explain", found["key"]]).out

@@ -25,12 +25,12 @@ from threading import RLock
 
 from querycache.errors import TierError
 from querycache.ports.tiers import L2, Backplane, Changes
-from querycache.values import Stamp
+from querycache.values import Kind, Stamp
 
 Stamps = tuple[tuple[str, Stamp], ...]
 
-EVERYTHING = "all"
-"""The tag of every entry."""
+EVERYTHING = tuple(f"kind:{kind}" for kind in Kind)
+"""Every entry has the tag of its kind: these."""
 
 DEAF_LIFE_S = 2.0
 """The longest life in L1 of what is put there while nobody tells what is no longer true."""
@@ -217,15 +217,15 @@ class Generations:
 
     def owe(self, keys: Iterable[str], *, failed: bool = True) -> None:
         """Masks keys of which L2 could not be told, because it `failed`, or was not told yet.
-        Beyond a bound everything is owed instead, by one counter.
+        Beyond a bound everything is owed instead, by the counters of the kinds.
         """
         self.owing = self.owing or failed
         self.owed_keys.update(keys)
         if len(self.owed_keys) > _OWED_LIMIT:
             self.owed_keys.clear()
-            self.owed_tags.add(EVERYTHING)
+            self.owed_tags.update(EVERYTHING)
             with self._lock:
-                self._known[EVERYTHING] = _nowhere()
+                self._known |= {tag: _nowhere() for tag in EVERYTHING}
                 self._moved()
 
     def told(self, key: str) -> bool:

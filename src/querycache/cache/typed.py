@@ -10,12 +10,18 @@ from querycache.cache.loading import Answer
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
 from querycache.keys import Namer, Scope
+from querycache.values import Kind
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 ALL = EVERYTHING
-"""The tag of every entry."""
+"""The tags of all kinds: every entry has one of them."""
+
+
+def kind_tag(kind: Kind) -> str:
+    """The tag of every entry of a kind."""
+    return f"kind:{kind}"
 
 
 def project_tag(project: str) -> str:
@@ -33,9 +39,10 @@ def file_tag(path: str) -> str:
     return f"file:{path}"
 
 
-def base_tags(scope: Scope) -> tuple[str, ...]:
-    """The tags that every entry of a scope depends on."""
-    return (ALL, project_tag(scope.project)) if scope.project else (ALL,)
+def base_tags(kind: Kind, scope: Scope) -> tuple[str, ...]:
+    """The tags that every entry of a kind and a scope depends on."""
+    own = kind_tag(kind)
+    return (own, project_tag(scope.project)) if scope.project else (own,)
 
 
 class TypedCache(Generic[K, V]):
@@ -66,7 +73,7 @@ class TypedCache(Generic[K, V]):
         self._parts = parts
         self._scope = scope
         self._version = version
-        self._tags = (*base_tags(scope), *tags)
+        self._tags = (*base_tags(policy.kind, scope), *tags)
 
     def name(self, key: K) -> str:
         """The entry's name in L2."""

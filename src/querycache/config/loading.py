@@ -117,12 +117,12 @@ def shown(value: object) -> str:
 
 
 def _untrusted(given: Mapping[str, str], sources: Mapping[str, str]) -> Iterator[str]:
-    """A `.env` comes with a folder that others may have filled: it runs no command, and no key of
-    the environment goes to an address of its choice.
+    """A `.env` comes with a folder that others may have filled: it runs no command, calls no
+    address, and no key of the environment goes to an address of its choice.
     """
-    command = "CACHE_ENCRYPTION_KEY_COMMAND"
-    if command in given and sources[command] == ".env":
-        yield f"{command}: is not taken from .env, only from the environment"
+    for name in ("CACHE_ENCRYPTION_KEY_COMMAND", "CACHE_ALERT_COMMAND", "CACHE_ALERT_WEBHOOK"):
+        if name in given and sources[name] == ".env":
+            yield f"{name}: is not taken from .env, only from the environment"
     for what in ("QUERYCACHE_EMBEDDER", "QUERYCACHE_QDRANT"):
         key, url = f"{what}_API_KEY", f"{what}_URL"
         if key in given and url in given and sources[url] == ".env" != sources[key]:

@@ -16,6 +16,7 @@ from querycache.config.readers import (
     choice,
     integer,
     matching,
+    number,
 )
 
 
@@ -53,6 +54,15 @@ class Embedder(msgspec.Struct, frozen=True):
     timeout_s: Annotated[
         float, Setting("QUERYCACHE_EMBEDDER_TIMEOUT_S", SECONDS, "Wait for one call.")
     ] = 30
+    price: Annotated[
+        float,
+        Setting(
+            "QUERYCACHE_EMBEDDER_PRICE",
+            number(0, 1_000_000),
+            "Price of a million tokens in your currency, for the money that statistics say was"
+            " saved (0: none is said).",
+        ),
+    ] = 0
 
 
 class VectorStore(msgspec.Struct, frozen=True):

@@ -151,6 +151,9 @@ def _web_address(text: str) -> str:
 WEB_ADDRESS = Reader("an http:// or https:// address without a user or password", _web_address)
 
 
+SECRET_ADDRESS = Reader(WEB_ADDRESS.allowed, lambda text: Secret(_web_address(text)))
+
+
 def _redis_url(text: str) -> Secret:
     read_redis_url(text)
     return _secret(text)

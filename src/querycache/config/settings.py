@@ -1,5 +1,6 @@
 """Every setting: its variable, its default, what it allows and what it does, in one declaration
-(those of the tiers stand in `tiers`, those of the origins in `origins`).
+(those of the tiers stand in `tiers`, those of the origins in `origins`, those of what is watched
+in `watching`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from querycache.config.readers import (
     choice,
     integer,
     matching,
-    number,
 )
 from querycache.config.tiers import L1, L2, Coherency, Compression, MemoryPressure, Redis
+from querycache.config.watching import Watch
 
 
 class Core(msgspec.Struct, frozen=True):
@@ -244,40 +245,6 @@ class Safety(msgspec.Struct, frozen=True):
         Secret,
         Setting("QUERYCACHE_TOKEN", TOKEN, "Token that every HTTP route but health asks for."),
     ] = Secret()
-
-
-class Watch(msgspec.Struct, frozen=True):
-    """What is watched, and what is said about it."""
-
-    health_check_interval_s: Annotated[
-        float, Setting("CACHE_HEALTH_CHECK_INTERVAL", INTERVAL, "How often health is checked.")
-    ] = 60
-    latency_threshold_ms: Annotated[
-        float,
-        Setting(
-            "CACHE_LATENCY_THRESHOLD",
-            number(0, 60_000, "ms", above=True),
-            "A slower operation of the cache is a finding.",
-        ),
-    ] = 50
-    hit_rate_threshold: Annotated[
-        float,
-        Setting("CACHE_HIT_RATE_THRESHOLD", number(0, 1), "A lower hit rate is a finding."),
-    ] = 0.6
-    metrics_enabled: Annotated[
-        bool, Setting("CACHE_METRICS_ENABLED", SWITCH, "Whether metrics are offered.")
-    ] = True
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-        Setting(
-            "CACHE_LOG_LEVEL",
-            choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-            "The least severe line that is logged.",
-        ),
-    ] = "INFO"
-    log_operations: Annotated[
-        bool, Setting("CACHE_LOG_OPERATIONS", SWITCH, "Whether each operation is logged.")
-    ] = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,18 +7,27 @@ from typing import Protocol
 
 import msgspec
 
+from querycache.ports.latency import Latency
 from querycache.values import Stamp
 
 
 class Tally:
-    """Counts of one kind in one process: plain integers that the hit path increments."""
+    """Counts of one kind in one process: plain integers that the hit path increments.
+
+    `reasons` counts the misses by their reason; `l1`, `l2` and `load` are how long reads of a tier
+    and loads take (L1: by a sample that the background takes).
+    """
 
     __slots__ = (
         "errors",
+        "l1",
         "l1_hits",
+        "l2",
         "l2_hits",
+        "load",
         "loads",
         "misses",
+        "reasons",
         "saved_s",
         "sets",
         "stale_hits",
@@ -28,6 +37,8 @@ class Tally:
         self.l1_hits = self.l2_hits = self.stale_hits = self.misses = 0
         self.loads = self.sets = self.errors = 0
         self.saved_s = 0.0
+        self.reasons: dict[str, int] = {}
+        self.l1, self.l2, self.load = Latency(), Latency(), Latency()
 
 
 class _Held(msgspec.Struct, gc=False, eq=False):

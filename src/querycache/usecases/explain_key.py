@@ -8,6 +8,7 @@ import msgspec
 
 from querycache.cache.examining import Examined
 from querycache.cache.two_tier import TwoTier
+from querycache.cache.typed import kind_tag
 from querycache.events import Event
 from querycache.keys import Namer
 from querycache.values import Kind
@@ -45,5 +46,5 @@ class ExplainKey:
         kind = self._namer.kind_of(name)
         examined = await self._core.examiner.examine(name)
         found = examined.l2 or examined.l1
-        tags = [state.tag for state in found.tags] if found else ["all"]
+        tags = [state.tag for state in found.tags] if found else [kind_tag(kind)]
         return Explained(name, kind, examined, tuple(self._events_of(name, tags)))

@@ -78,7 +78,7 @@ class Invalidate:
     async def everything(self) -> Invalidated:
         """Every entry; counters, leases and the registry stay."""
         prefixes = [f"{self._namer.prefix}:{kind}:" for kind in Kind]
-        return await self._cut([ALL], prefixes)
+        return await self._cut(ALL, prefixes)
 
     async def _cut(self, tags: Sequence[str], prefixes: Sequence[str]) -> Invalidated:
         told = await self._core.invalidate(tags)

@@ -10,7 +10,7 @@ import msgspec
 from querycache.cache.loading import Answer
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
-from querycache.cache.typed import ALL, file_tag, project_tag
+from querycache.cache.typed import file_tag, kind_tag, project_tag
 from querycache.errors import UsageError
 from querycache.keys import Namer
 from querycache.values import Kind
@@ -197,12 +197,12 @@ class Remember:
     def _tags(self, key: str, tags: Sequence[str]) -> tuple[str, ...]:
         if isinstance(tags, str):
             raise UsageError("tags is a sequence of strings, not one string")
-        own: tuple[str, ...] = (ALL,)
+        own: tuple[str, ...] = (kind_tag(self._namer.kind_of(self._name(key))),)
         head, colon, rest = key.partition(":")
         if colon and head == Kind.FILE:
-            own = (ALL, file_tag(rest))
+            own = (*own, file_tag(rest))
         elif colon and head == Kind.PROJECT:
-            own = (ALL, project_tag(rest.partition(":")[0]))
+            own = (*own, project_tag(rest.partition(":")[0]))
         return (*own, *(tag for tag in dict.fromkeys(tags) if tag not in own))
 
     def _by_kind(self, keys: Sequence[str]) -> dict[Kind, dict[str, str]]:

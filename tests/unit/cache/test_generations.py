@@ -11,7 +11,7 @@ from querycache.cache.generations import Generations
 from querycache.errors import TierError
 from querycache.ports.tiers import Backplane, Changes
 from querycache.testing import FakeClock, MemoryL2, SharedMemory
-from querycache.values import Stamp
+from querycache.values import Kind, Stamp
 
 pytestmark = pytest.mark.asyncio
 
@@ -118,17 +118,17 @@ async def test_losing_the_channel_keeps_the_mask_of_what_is_owed() -> None:
 
 async def test_what_is_owed_is_bounded() -> None:
     generations, l2, _ = view()
-    stamps = await generations.take(("all",))
+    stamps = await generations.take(("kind:file",))
     l2.shared.down = True
     for start in range(0, 10_500, 500):
         generations.owe(f"k{number}" for number in range(start, start + 500))
     assert len(generations.owed_keys) <= 10_000
-    assert generations.owed_tags == {"all"}
+    assert generations.owed_tags == {f"kind:{kind}" for kind in Kind}
     assert not generations.stand(stamps)  # whatever is masked no longer one by one
     l2.shared.down = False
     assert await generations.settle()
     assert not generations.stand(stamps)
-    assert generations.stand(await generations.take(("all",)))
+    assert generations.stand(await generations.take(("kind:file",)))
 
 
 class NamesOnly:

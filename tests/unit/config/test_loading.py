@@ -128,8 +128,9 @@ def test_a_long_wrong_value_is_cut(tmp_path: Path):
 
 def test_no_secret_is_seen_in_any_form(tmp_path: Path):
     secrets = {field.variable: SECRET for field in FIELDS.values() if field.secret}
-    assert len(secrets) == 7
+    assert len(secrets) == 9
     secrets |= {"CACHE_ENCRYPTION_KEY": KEY, "REDIS_URL": f"rediss://:{SECRET}@host/2"}
+    secrets["CACHE_ALERT_WEBHOOK"] = f"https://example.org/{SECRET}"
     loaded = load(tmp_path, secrets)
     seen = f"{loaded!r} {loaded.config!s} {loaded.describe()!r}"
     assert SECRET not in seen

@@ -82,7 +82,7 @@ async def test_explaining_an_entry(tmp_path: Path) -> None:
             assert found is not None
             assert found.verdict == "fresh"
             assert 59 < found.usable_s <= 60
-            assert [state.tag for state in found.tags] == ["all", "t"]
+            assert [state.tag for state in found.tags] == ["kind:other", "t"]
         assert any(type(event).__name__ == "Stored" for _, _, event in told.events)
         await app.invalidate.tag("t")
         after = (await app.explain_key(told.key)).entry

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import msgspec
 
 from querycache.cache.examining import Checks
+from querycache.ports.latency import Latency
 from querycache.usecases.show_status.health import Health, Pending
 
 _MB = 1024 * 1024
 
 
 class KindCounts(msgspec.Struct):
-    """What one process did with one kind. `saved_s`: seconds that loads of its hits once took."""
+    """What one process did with one kind. `saved_s`: seconds that loads of its hits once took;
+    `reasons`: its misses by reason; `l1`, `l2`, `load`: how long each takes.
+    """
 
     l1_hits: int = 0
     l2_hits: int = 0
@@ -23,6 +26,10 @@ class KindCounts(msgspec.Struct):
     sets: int = 0
     errors: int = 0
     saved_s: float = 0.0
+    reasons: dict[str, int] = {}
+    l1: Latency = msgspec.field(default_factory=Latency)
+    l2: Latency = msgspec.field(default_factory=Latency)
+    load: Latency = msgspec.field(default_factory=Latency)
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy as copy
 
 from querycache.cache.examining import Checks
 from querycache.cache.two_tier import TwoTier
@@ -108,6 +109,10 @@ class ShowStatus:
                     sets=tally.sets,
                     errors=tally.errors,
                     saved_s=tally.saved_s,
+                    reasons=dict(tally.reasons),
+                    l1=copy(tally.l1),
+                    l2=copy(tally.l2),
+                    load=copy(tally.load),
                 )
                 for kind, tally in self._core.tallies.items()
             },
