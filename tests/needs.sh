@@ -11,6 +11,7 @@ there() {
     redis-server)
       [ -n "${TEST_REDIS_SERVER:-}" ] || command -v redis-server || command -v valkey-server ;;
     redis-cli) command -v redis-cli || command -v valkey-cli ;;
+    chromium) command -v chromium || command -v chromium-browser ;;
     *) command -v "$1" ;;
   esac >/dev/null
 }
@@ -28,6 +29,7 @@ packages_of() {
     brew:redis-* | apk:redis-*) echo redis ;;
     dnf:redis-* | zypper:redis-* | pacman:redis-*) echo redis valkey ;;
     brew:openssl) echo openssl@3 ;;
+    apt-get:chromium) echo chromium chromium-browser ;;
     *) echo "$1" ;;
   esac
 }

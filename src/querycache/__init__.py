@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     from querycache.cache.typed import TypedCache
     from querycache.doors.python.cache import CacheService, get_cache_service
     from querycache.doors.python.current import get_cache_config
+    from querycache.doors.python.encryption import AESEncryption, KeyManager
+    from querycache.doors.python.freshness import CacheInvalidationService, FileMonitoringService
+    from querycache.doors.python.isolation import ProjectIsolationManager
+    from querycache.doors.python.memory import CacheMemoryLeakDetector, monitor_memory_usage
+    from querycache.doors.python.monitoring import CacheHealthMonitor
     from querycache.doors.python.search import index_project, search_code
+    from querycache.doors.python.sessions import SessionSecurityManager
+    from querycache.doors.python.warming import CacheWarmupService
     from querycache.errors import (
+        AccessDeniedError,
         ConfigError,
         EmbedderError,
+        EncryptionOperationError,
         IndexBusyError,
         LoadTimeoutError,
         NotAvailableError,
@@ -31,34 +40,56 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AESEncryption",
+    "AccessDeniedError",
+    "CacheHealthMonitor",
+    "CacheInvalidationService",
+    "CacheMemoryLeakDetector",
     "CacheService",
+    "CacheWarmupService",
     "ConfigError",
     "EmbedderError",
+    "EncryptionOperationError",
+    "FileMonitoringService",
     "IndexBusyError",
+    "KeyManager",
     "LoadTimeoutError",
     "NotAvailableError",
     "Policy",
+    "ProjectIsolationManager",
     "ProjectNotFoundError",
     "QueryCacheError",
     "ReentrantLoadError",
     "Scope",
+    "SessionSecurityManager",
     "TypedCache",
     "UnsupportedValueError",
     "UsageError",
     "get_cache_config",
     "get_cache_service",
     "index_project",
+    "monitor_memory_usage",
     "search_code",
 ]
 
 _HOMES = {
+    "CacheHealthMonitor": "doors.python.monitoring",
+    "AESEncryption": "doors.python.encryption",
+    "CacheMemoryLeakDetector": "doors.python.memory",
+    "CacheInvalidationService": "doors.python.freshness",
     "CacheService": "doors.python.cache",
+    "FileMonitoringService": "doors.python.freshness",
+    "CacheWarmupService": "doors.python.warming",
+    "KeyManager": "doors.python.encryption",
     "Policy": "cache.policy",
+    "ProjectIsolationManager": "doors.python.isolation",
     "Scope": "keys",
+    "SessionSecurityManager": "doors.python.sessions",
     "TypedCache": "cache.typed",
     "get_cache_config": "doors.python.current",
     "get_cache_service": "doors.python.cache",
     "index_project": "doors.python.search",
+    "monitor_memory_usage": "doors.python.memory",
     "search_code": "doors.python.search",
 }
 

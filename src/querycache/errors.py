@@ -55,12 +55,24 @@ class ProjectNotFoundError(QueryCacheError, LookupError):
     """No project of that name is indexed, or none was named and several are."""
 
 
+class AccessDeniedError(QueryCacheError, PermissionError):
+    """Whoever asked lacks the right. No stale value may hide it."""
+
+
+class BackupError(QueryCacheError):
+    """A backup could not be written, or a file is no backup that can be used."""
+
+
 class IndexBusyError(QueryCacheError, TimeoutError):
     """Another process is indexing the project and did not finish in time."""
 
 
 class EmbedderError(QueryCacheError):
     """The embedding model could not be loaded, or its endpoint failed or answered nonsense."""
+
+
+class EncryptionOperationError(QueryCacheError):
+    """What should be decrypted was altered, cut, or sealed by a key that is not at hand."""
 
 
 class TierError(QueryCacheError, ConnectionError):
@@ -72,7 +84,8 @@ class UnreadableError(QueryCacheError):
     into a miss and a count.
 
     Reasons: bad_magic, bad_version, bad_header, truncated, bad_checksum, wrong_key, expired,
-    too_big, bad_body.
+    too_big, bad_body; and of seals: sealed (and we have none), unsealed (and we seal), unknown_key
+    (another key, or another salt of the project), bad_seal (not what was sealed under this name).
     """
 
     def __init__(self, reason: str) -> None:

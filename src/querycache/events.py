@@ -8,9 +8,16 @@ from typing import Literal
 
 import msgspec
 
-MissReason = Literal["absent", "expired", "invalidated", "unreadable", "l2_down", "disabled"]
+MissReason = Literal[
+    "absent", "expired", "evicted", "invalidated", "unreadable", "l2_down", "disabled"
+]
+"""Why a read was no hit. absent: never stored, or not lately. evicted: given up for room before
+its time, by L1 or by L2.
+"""
 
-RefusalReason = Literal["too_big", "unsupported", "invalidated_meanwhile", "l2_down"]
+RefusalReason = Literal[
+    "too_big", "unsupported", "invalidated_meanwhile", "l2_down", "memory_short"
+]
 
 Difference = Literal["newer", "older", "altered", "unreadable"]
 
@@ -99,3 +106,28 @@ class Healed(Event, frozen=True, gc=False, tag=True):
     """
 
     found: Difference
+
+
+class Pressure(Event, frozen=True, gc=False, tag=True):
+    """The memory that this process may have got short, or is no longer. `used` of `limit` bytes,
+    and the entries that L1 gave up (`shed`) at once.
+    """
+
+    level: Literal["normal", "warning", "critical"]
+    used: int
+    limit: int
+    shed: int
+
+
+class FileChanged(Event, frozen=True, gc=False, tag=True):
+    """The file `key` (an absolute path) has other content, or is gone, and nothing that was
+    derived from it can be had any more.
+
+    `lag_s`: seconds that this took, from the file's change time (of what is gone, from the
+    watcher's report); 0 where it may have changed before the watch began. `entries`: those
+    dropped with it and with the other files of its batch. `project`: one that holds it, or "".
+    """
+
+    lag_s: float
+    entries: int
+    project: str

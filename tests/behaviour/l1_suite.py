@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from random import Random
 
-from querycache.ports.tiers import L1, Entry, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import L1, Entry
 
 LARGE = 1 << 40
 
@@ -34,8 +35,9 @@ def ask(l1: L1, key: str) -> Entry | None:
 def check(l1: L1) -> None:
     """The books are right and the bounds hold."""
     info = l1.info()
-    assert info.size == len(l1.entries) <= info.max_size
-    assert info.bytes == sum(entry.weight for entry in l1.entries.values()) <= info.max_bytes
+    assert info.size == len(l1.entries) <= int(info.max_size * info.share)
+    assert info.bytes == sum(entry.weight for entry in l1.entries.values())
+    assert info.bytes <= int(info.max_bytes * info.share)
     assert all(entry.key == key for key, entry in l1.entries.items())
 
 
@@ -74,6 +76,10 @@ def disturb(l1: L1, key: str, turn: int, chance: float) -> None:
         l1.shed(0.3)
     elif chance < 0.0625:
         l1.clear()
+    elif chance < 0.065:
+        l1.limit(0.5)
+    elif chance < 0.07:
+        l1.limit(1.0)
 
 
 class L1Suite(ABC):
@@ -210,6 +216,60 @@ class L1Suite(ABC):
         assert l1.info().bytes == 750
         assert l1.shed(1.0) == 75
         assert l1.shed(1.0) == 0
+        drain(l1)
+
+    def test_a_limit_puts_a_share_of_the_bounds_in_force(self) -> None:
+        l1 = self.make(100, 1000)
+        for i in range(100):
+            assert l1.put(made(f"k{i}", 10))
+        assert l1.limit(0.5) == 50
+        info = l1.info()
+        assert (info.size, info.bytes, info.share, info.admits) == (50, 500, 0.5, True)
+        assert (info.max_size, info.max_bytes) == (100, 1000)
+        for i in range(100, 200):
+            assert l1.put(made(f"k{i}", 10))
+            check(l1)
+        assert l1.info().size == 50
+        assert not l1.put(made("large", 501))
+        assert l1.limit(1.0) == 0
+        for i in range(200, 300):
+            assert l1.put(made(f"k{i}", 10))
+        assert l1.info().size == 100
+        drain(l1)
+
+    def test_a_limit_of_nothing_admits_nothing(self) -> None:
+        l1 = self.make(5)
+        for i in range(5):
+            assert l1.put(made(f"k{i}"))
+        assert l1.limit(0.0) == 5
+        assert not l1.put(made("a"))
+        assert not l1.info().admits
+        assert l1.limit(1.0) == 0
+        drain(l1)
+
+    def test_what_is_not_admitted_leaves_no_old_value(self) -> None:
+        l1 = self.make(5)
+        for i in range(5):
+            assert l1.put(made(f"k{i}"))
+        assert l1.limit(1.0, admit=False) == 0
+        assert not l1.info().admits
+        assert not l1.put(made("k0"))
+        assert not l1.put(made("a"))
+        assert set(l1.entries) == {"k1", "k2", "k3", "k4"}
+        l1.limit(1.0)
+        drain(l1)
+
+    def test_a_limit_keeps_what_is_worth_most(self) -> None:
+        l1 = self.make(100)
+        for i in range(100):
+            assert l1.put(made(f"k{i}"))
+        for i in range(40, 60):
+            for _ in range(3):
+                ask(l1, f"k{i}")
+        l1.limit(0.4)
+        assert l1.info().size == 40
+        kept = sum(f"k{i}" in l1.entries for i in range(40, 60))
+        assert kept == 20 or l1.info().policy in {"FIFO", "RANDOM"}
         drain(l1)
 
     def test_touching_what_went_is_harmless(self) -> None:

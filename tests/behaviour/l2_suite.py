@@ -22,6 +22,8 @@ class L2Suite(ABC):
     """Inherit, and say how to open a pair."""
 
     remembers: ClassVar[bool] = True
+    tells: ClassVar[bool] = True
+    """Whether it carries posts to other machines."""
     guards_tags: ClassVar[bool] = True
     """Whether it refuses what depends on a counter that moved since the guard was taken; another
     stores it, under stamps that no longer stand.
@@ -89,6 +91,31 @@ class L2Suite(ABC):
         assert found == [name.encode() if name in there else None for name in wanted]
         assert await theirs.read([]) == []
         assert await theirs.write([]) == []
+
+    @pytest.mark.asyncio
+    async def test_the_first_writer_of_a_secret_stays(self, pair: Pair) -> None:
+        ours, theirs = pair
+        name, mine, other = "salt:00ff:a%20project", bytes(range(256)), b"\0other"
+        assert await ours.secret(name) is None
+        assert await ours.secret(name, mine) == mine
+        assert await theirs.secret(name, other) == (mine if self.remembers else other)
+        assert await theirs.secret(name) == self.kept(mine)
+        assert await theirs.secret("salt:00ff:another") is None
+        assert await theirs.drop_secret(name) is self.remembers
+        assert not await ours.drop_secret(name)
+        assert await ours.secret(name) is None
+        assert await ours.secret(name, other) == other
+
+    @pytest.mark.asyncio
+    async def test_secrets_are_no_entries_and_outlive_them(self, pair: Pair) -> None:
+        ours, theirs = pair
+        await ours.secret("salt:k", b"kept")
+        await ours.write([self.entry("codebase_rag:k:_:1")])
+        listed = [listing.key async for listing in theirs.scan()]
+        assert listed == (["codebase_rag:k:_:1"] if self.remembers else [])
+        await ours.purge("")
+        await ours.bump(["tag"])
+        assert await theirs.secret("salt:k") == self.kept(b"kept")
 
     @pytest.mark.asyncio
     async def test_a_later_write_replaces_the_earlier(self, pair: Pair) -> None:
@@ -308,6 +335,23 @@ class L2Suite(ABC):
             await theirs.sweep(limit=20)
         assert await self.value(ours, "long") == self.kept(b"value")
         assert [listing.key async for listing in ours.scan("short:")] == []
+
+    @pytest.mark.asyncio
+    async def test_what_is_posted_is_read_by_others_and_is_no_entry(self, pair: Pair) -> None:
+        ours, theirs = pair
+        before = (await theirs.info()).entries
+        await ours.post("a", b"first", 100.0)
+        await ours.post("a", b"second\nline", 100.0)
+        await theirs.post("b", b"theirs", 100.0)
+        await ours.post("c", b"gone", 100.0)
+        await ours.post("c", b"", 0.0)
+        told = {"a": b"second\nline", "b": b"theirs"} if self.tells else {}
+        assert await theirs.posts() == await ours.posts() == told
+        assert [listing async for listing in theirs.scan()] == []
+        assert (await theirs.info()).entries == before
+        await ours.write([self.entry("k:1")])
+        assert await ours.purge("k:") == (1 if self.remembers else 0)
+        assert await ours.posts() == told
 
     @pytest.mark.asyncio
     async def test_info_says_how_it_is(self, pair: Pair) -> None:

@@ -42,29 +42,6 @@ def test_the_readmes_python_example_runs(tmp_path: Path, monkeypatch: pytest.Mon
         assert "settings.py:1 read_settings" in done.stdout
 
 
-EXAMPLES = [
-    pytest.param(example, id=f"{page.stem}-{number}")
-    for page in sorted((ROOT / "docs" / "how-to").rglob("*.md"))
-    for number, example in enumerate(
-        re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), start=1
-    )
-]
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_every_python_example_of_the_how_to_pages_runs(example: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=25,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")))
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):

@@ -207,6 +207,11 @@ def test_invalidating(cli: Cli, searched: Path):
     project = cli("invalidate", "--project", "shop", "--json").json
     assert project["entries"] == 1
     assert cli("search", "read settings", "--json").json["cache"]["tier"] == "none"
+    cli("search", "read settings")
+    pattern = cli("invalidate", "--pattern", "search:*", "--json").json
+    assert (pattern["entries"], pattern["told"]) == (1, True)
+    assert cli("invalidate", "--pattern", "nothing:*", "--json").json["entries"] == 0
+    assert "names no entry" in cli("invalidate", "--pattern", "codebase_rag:x:*").err
     everything = cli("invalidate", "--all")
     assert "unreachable now" in everything.out
     assert cli("keys", "--json").json["patterns"] == []

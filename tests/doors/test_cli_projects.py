@@ -1,4 +1,4 @@
-"""index, search, projects, forget and warm."""
+"""index, search, projects and forget."""
 
 from __future__ import annotations
 
@@ -162,16 +162,3 @@ def test_forgetting_asks_first(cli: Cli, shop: Path):
     again = cli("forget", "shop", "--yes")
     assert again.status == 1
     assert "no project 'shop' is indexed" in again.err
-
-
-@pytest.mark.usefixtures("shop")
-def test_warming_asks_by_the_normal_path(tmp_path: Path, cli: Cli):
-    queries = tmp_path / "queries.txt"
-    queries.write_text("read settings\n\nsave a record\n")
-    done = cli("warm", "shop", "--queries", str(queries), "--json").json
-    assert done.keys() >= {"loaded", "skipped", "failed", "bytes", "took_ms"}
-    assert (done["loaded"], done["failed"]) == (2, 0)
-    assert cli("search", "save a record", "--json").json["cache"]["tier"] == "l2"
-    popular = cli("warm", "shop").out
-    assert popular.startswith("1 loaded, 0 skipped, 0 failed")
-    assert cli("warm", "shop", "--queries", str(tmp_path / "none")).status == 2

@@ -14,7 +14,9 @@ from querycache.doors.cli.render_demo import demonstration
 from querycache.doors.cli.render_search import searched
 from querycache.doors.cli.stats import Stats
 from querycache.observe.registry import Published
+from querycache.ports.latency import Latency
 from querycache.ports.origins import Hit
+from querycache.ports.spending import Spending
 from querycache.ports.tiers import L2Info, Pool
 from querycache.testing import FakeClock
 from querycache.usecases.index_project import Indexed, Progress
@@ -191,6 +193,44 @@ def test_statistics_are_sums_over_processes():
     assert r"2 living processes: serve 11 (up 75 s), mcp\x1b[31m\u202e 22 (up 79 s)" in shown
     assert "62.5%" in shown
     assert "the tiers were not compared yet" in shown
+
+
+def test_statistics_show_latencies_reasons_and_savings():
+    timed = Latency()
+    for seconds in (1.5e-6, 0.003, 0.003, 2.5):
+        timed.observe(seconds)
+    counts = KindCounts(
+        l1_hits=6,
+        misses=4,
+        loads=4,
+        saved_s=1.0,
+        l1=timed,
+        l2=timed,
+        load=timed,
+        reasons={"absent": 3, "evicted": 1},
+    )
+    spent = Spending(
+        texts_asked=1000,
+        texts_sent=250,
+        calls_asked=10,
+        calls_sent=3,
+        characters_asked=80_000,
+        characters_sent=20_000,
+    )
+    one = Snapshot({"embedding": counts}, spending=spent)
+    sums = together([one])
+    counted = TierStats(True, 6, 4, 0)
+    tiers = Tiers(l1_stats(counted, sums), l2_stats(counted, HEALTH, sums))
+    told = [(Published(11, 5.0, "serve", 70.0, {}, f"far{EVIL}"), one)]
+    shown = printed(Stats(told, tiers, 80.0, 0.1).as_text())
+    assert r"1 living process: serve 11 on far\x1b[31m\u202e (up 75 s)" in shown
+    assert "misses: 3 never asked before, 1 evicted" in shown
+    assert "750 of 1,000 embeddings, 7 calls, about 15,000 tokens, 1 s" in shown
+    assert "0.0015 by the price of a token" in shown
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert rows["L1"].split()[-6:] == ["3.5", "ms", "4.4", "s", "4.88", "s"]
+    assert "p95" in rows["tier"]
+    assert "load p95" in rows["kind"]
 
 
 def test_how_far_the_tiers_agree_is_said_in_a_line():

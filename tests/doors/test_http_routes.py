@@ -14,6 +14,7 @@ from tests.doors.http_kit import Answer, Peer, config_in, sample, serving
 
 from querycache import errors
 from querycache.assembly.app import App
+from querycache.doors.dashboard.page import FILES
 from querycache.doors.http_api import wire
 from querycache.doors.http_api.app import create_app
 from querycache.doors.http_api.openapi import document
@@ -26,7 +27,8 @@ from querycache.usecases.show_status.counts import l1_stats
 pytestmark = pytest.mark.asyncio
 
 DOCUMENT = document(ROUTES, "1.0")
-PAGE_FILES = {"/docs/docs.css", "/docs/docs.js"}
+DOCS_FILES = {"/docs/docs.css", "/docs/docs.js"}
+PAGE_FILES = DOCS_FILES | FILES.keys()
 
 
 def checked(answer: Answer, method: str, path: str) -> Any:  # noqa: ANN401 -- JSON
@@ -93,7 +95,7 @@ async def test_the_life_of_a_project(tmp_path: Path):
     assert (indexed["project"], indexed["files"], indexed["files_changed"]) == ("shop", 3, 3)
     assert (again["files_changed"], again["embedded"]) == (3, 0)
     assert [(one["name"], one["stale_files"]) for one in listed["projects"]] == [("shop", 0)]
-    assert (warmed["loaded"], warmed["failed"]) == (2, 0)
+    assert (warmed["loaded"], warmed["failed"], warmed["reasons"]) == (2, 0, {})
     assert checked(forgotten, "DELETE", "/projects/{name}") == {"project": "shop", "existed": True}
     assert gone.json["existed"] is False
     assert (nothing.status, nothing.error) == (404, "ProjectNotFoundError")
@@ -106,6 +108,7 @@ async def test_the_life_of_a_project(tmp_path: Path):
         {"file": "billing/invoice.py"},
         {"project": "shop"},
         {"tag": "project:shop"},
+        {"pattern": "codebase_rag:*:shop:*"},
         {"all": True},
     ],
     ids=str,
@@ -140,6 +143,26 @@ async def test_a_key_is_listed_explained_and_invalidated(tmp_path: Path):
     assert {event["event"] for event in found["events"]} >= {"Missed", "Loaded", "Stored"}
     assert cut.json["entries"] >= 1
     assert (gone["l1"], gone["l2"]) == (None, None)
+
+
+async def test_the_doctor_finds_nothing_where_nothing_is_wrong(tmp_path: Path):
+    async with serving(config_in(tmp_path)) as peer:
+        found = checked(await peer.get("/doctor"), "GET", "/doctor")
+    assert found["findings"] == []
+    assert {"name", "findings", "seen", "took_ms"} == set(found["checks"][0])
+    assert [check["name"] for check in found["checks"]][:3] == ["connection", "tls", "latency"]
+
+
+async def test_a_kind_is_cleaned_and_the_others_stay(tmp_path: Path):
+    async with serving(config_in(tmp_path)) as peer:
+        for key in ("search:a", "file:/b", "c"):
+            await peer.app.remember.set(key, key)
+        done = checked(await peer.post("/clean", {"kinds": ["search", "file"]}), "POST", "/clean")
+        left = await peer.app.remember.get_batch(["search:a", "file:/b", "c"])
+        read = await peer.get("/clean")
+    assert done == {"deleted": {"search": 1, "file": 1}, "told": True}
+    assert left == {"c": "c"}
+    assert read.status == 405
 
 
 async def test_status_has_the_fields_of_the_guide(tmp_path: Path):
@@ -213,6 +236,9 @@ WRONG = [
     ("POST", "/invalidate", b"{}", "0 things"),
     ("POST", "/invalidate", b'{"all": true, "key": "k"}', "2 things"),
     ("POST", "/warm", b'{"budget_s": -1}', "budget_s"),
+    ("POST", "/clean", b"{}", "kinds"),
+    ("POST", "/clean", b'{"kinds": []}', "kinds"),
+    ("POST", "/clean", b'{"kinds": ["all"]}', "kinds"),
     ("GET", "/keys?kind=nonsense", b"", "nonsense"),
     ("GET", "/keys?kinds=other", b"", "kinds"),
     ("GET", "/keys?kind=other&kind=file", b"", "twice"),
@@ -318,7 +344,7 @@ async def test_the_document_refers_to_nothing_that_it_lacks():
 async def test_the_document_and_its_page_are_served(tmp_path: Path):
     async with serving(config_in(tmp_path)) as peer:
         served = await peer.get("/openapi.json")
-        pages = {path: await peer.get(path) for path in ("/docs", *PAGE_FILES)}
+        pages = {path: await peer.get(path) for path in ("/docs", *DOCS_FILES)}
     assert set(served.json["paths"]) == set(DOCUMENT["paths"])
     assert {
         path: page.headers["content-type"].partition(";")[0] for path, page in pages.items()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +36,25 @@ def test_a_log_that_is_there_is_left_alone():
     log_to_stderr("DEBUG")
     assert before
     assert logging.getLogger().handlers == before
+
+
+def test_a_log_of_json_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, ours = logging.getLogger(), logging.getLogger("querycache")
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(ours, "level", ours.level)
+    log_to_stderr("INFO", "json")
+    ours.info('a "line"\nand another \ud800', extra={"event": {"type": "Hit", "path": Path("/x")}})
+    try:
+        int("no number \udc80")
+    except ValueError:
+        ours.exception("failed")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["level"], first["logger"]) == ("INFO", "querycache")
+    assert first["message"] == 'a "line"\nand another \\ud800'
+    assert first["event"]["type"] == "Hit"
+    assert first["time"].endswith("+00:00")
+    assert second["message"] == "failed"
+    assert "ValueError: invalid literal" in second["error"]

@@ -18,6 +18,8 @@ from querycache.doors.mcp_server.answers import META_KEY
 from querycache.doors.mcp_server.first_run import FirstRun
 from querycache.doors.mcp_server.server import mcp_server
 from querycache.doors.mcp_server.tools import Tools
+from querycache.doors.mcp_server.tools_doctor import DoctorTools
+from querycache.doors.mcp_server.tools_upkeep import UpkeepTools
 from querycache.errors import EmbedderError
 
 pytestmark = pytest.mark.asyncio
@@ -32,10 +34,13 @@ TOOLS = {
     "cache_health": ("reads", set[str]()),
     "cache_stats": ("reads", set[str]()),
     "cache_explain": ("reads", {"key"}),
-    "cache_warm": ("changes", {"project", "queries", "budget_s"}),
-    "cache_invalidate": ("destroys", {"file", "project", "tag", "key", "all"}),
+    "cache_doctor": ("reads", set[str]()),
+    "cache_warm": ("changes", {"project", "queries", "budget_s", "budget_mb"}),
+    "cache_invalidate": ("destroys", {"file", "project", "tag", "key", "pattern", "all"}),
+    "cache_clean": ("destroys", {"kinds", "confirm"}),
+    "cache_backup": ("changes", set[str]()),
 }
-MOST_LISTED = 10_000  # characters of JSON: every client's context pays for them
+MOST_LISTED = 14_000
 
 
 @asynccontextmanager
@@ -93,7 +98,8 @@ async def test_the_list_of_tools_is_what_agents_are_told(tmp_path: Path):
         assert tool.annotations.idempotent_hint is True
     said = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed]
     assert len(json.dumps(said)) <= MOST_LISTED
-    assert set(TOOLS) == {name for name in vars(Tools) if not name.startswith("_")}
+    written = {*vars(Tools), *vars(DoctorTools), *vars(UpkeepTools)}
+    assert set(TOOLS) == {name for name in written if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -117,7 +123,10 @@ async def test_a_day_with_the_tools(tmp_path: Path, mode: Era):
         health = structured(await call("cache_health"))
         stats = structured(await call("cache_stats"))
         explained = structured(await call("cache_explain", key="report:42"))
-        warmed = structured(await call("cache_warm", queries=["ledger"]))
+        diagnosis = structured(await call("cache_doctor"))
+        assert (diagnosis["well"], diagnosis["findings"]) == (True, [])
+        assert diagnosis["checks"][0] == "connection"
+        warmed = structured(await call("cache_warm", queries=["ledger"], budget_mb=9))
         cut = [
             structured(await call("cache_invalidate", **what))
             for what in (
@@ -125,6 +134,7 @@ async def test_a_day_with_the_tools(tmp_path: Path, mode: Era):
                 {"file": f"{root}/README.md"},
                 {"tag": "t"},
                 {"key": "k"},
+                {"pattern": "search:*"},
                 {"all": True},
             )
         ]
@@ -144,9 +154,27 @@ async def test_a_day_with_the_tools(tmp_path: Path, mode: Era):
     )
     assert (stats["kinds"]["search"]["l1_hits"], stats["l1"]["hit_count"] >= 1) == (1, True)
     assert (explained["key"], explained["l1"]) == ("codebase_rag:other:_:report%3A42", None)
-    assert warmed["loaded"] == 1
+    assert (warmed["loaded"], warmed["skipped"], warmed["reasons"]) == (1, 1, {})
     assert all(one["told"] for one in cut)
     assert (gone["existed"], again["existed"]) == (True, False)
+
+
+async def test_upkeep_is_done_once_it_is_confirmed(tmp_path: Path):
+    async with connected(tmp_path) as (client, app):
+        for key in ("search:a", "c"):
+            await app.remember.set(key, key)
+        made = structured(await client.call_tool("cache_backup", {}))
+        refused = await client.call_tool("cache_clean", {"kinds": ["search"]})
+        assert await app.remember.get("search:a") == "search:a"
+        confirmed = {"kinds": ["search"], "confirm": True}
+        cleaned = structured(await client.call_tool("cache_clean", confirmed))
+        left = await app.remember.get_batch(["search:a", "c"])
+        checked = await app.restore.verify(made["path"])
+        folder = app.home / "backups"
+    assert refused.is_error
+    assert (cleaned["deleted"], left) == ({"search": 1}, {"c": "c"})
+    assert (made["entries"], checked.entries) == (2, 2)
+    assert [str(path) for path in folder.iterdir()] == [made["path"]]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +190,9 @@ async def test_a_day_with_the_tools(tmp_path: Path, mode: Era):
         ("cache_invalidate", {}, "exactly one of"),
         ("cache_invalidate", {"key": "k", "all": True}, "exactly one of"),
         ("cache_explain", {"key": ""}, "key"),
+        ("cache_clean", {"kinds": ["search"]}, "ask the user"),
+        ("cache_clean", {"kinds": [], "confirm": True}, "kinds"),
+        ("cache_clean", {"kinds": ["all"], "confirm": True}, "kinds"),
         ("cache_warm", {}, "no project is indexed"),
     ],
 )

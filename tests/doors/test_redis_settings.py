@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,24 @@ def test_an_invalidation_that_redis_did_not_hear_of_is_an_error(
         assert "still serve" in done.err
     done = cli("invalidate", "--all", "--json")
     assert (done.status, '"told":false' in done.out.replace(" ", "")) == (1, True)
+
+
+def test_all_of_a_shared_redis_is_asked_for_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    cli = Cli(capsys)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    refused = cli("invalidate", "--all")
+    assert (refused.status, "still serve" in refused.err) == (1, False)
+    assert "every entry of the shared Redis" in refused.err
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    for words in (("--all", "--yes"), ("--tag", "t")):
+        assert "still serve" in cli("invalidate", *words).err
 
 
 def test_health_says_what_to_do(

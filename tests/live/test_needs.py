@@ -15,6 +15,7 @@ echo "$@" >>"$(dirname "$0")/asked"
 for package; do :; done
 case $package in
   redis-server | redis-tools) name=${package%tools}; [ "$name" = "$package" ] || name=redis-cli ;;
+  chromium-browser) name=$package ;;
   *) exit 100 ;;
 esac
 printf '#!/bin/sh\\n' >"$(dirname "$0")/$name"
@@ -68,6 +69,14 @@ def test_what_is_missing_is_installed_by_its_packages_name(path: Path):
     asked = (path / "asked").read_text().splitlines()
     assert asked[0].startswith("update")
     assert [line.split()[-1] for line in asked[1:]] == ["redis-server", "redis-tools"]
+
+
+def test_a_package_may_have_another_name_elsewhere(path: Path):
+    with_apt(path)
+    done = needs(path, "chromium")
+    assert done.returncode == 0, done.stderr
+    asked = (path / "asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked[1:]] == ["chromium", "chromium-browser"]
 
 
 def test_what_can_not_be_installed_is_named(path: Path):

@@ -26,6 +26,7 @@ class Bounds(RuleBasedStateMachine):
         self.now = 0.0
         self.model: dict[str, Entry] = {}
         self.evicted = 0
+        self.share, self.admits = 1.0, True
         self.l1 = MemoryTier(max_entries=MOST_ENTRIES, max_bytes=MOST_BYTES)
 
     @initialize(policy=st.sampled_from(sorted(POLICIES)), seed=st.integers(0, 1_000))
@@ -47,13 +48,15 @@ class Bounds(RuleBasedStateMachine):
         entry = made(key, weight, expires=self.now + life)
         old = self.model.pop(key, None)
         others = sum(kept.weight for kept in self.model.values())
-        room = len(self.model) < MOST_ENTRIES and others + weight <= MOST_BYTES
+        most, largest = int(MOST_ENTRIES * self.share), int(MOST_BYTES * self.share)
+        room = len(self.model) < most and others + weight <= largest
+        fits = weight <= largest and most > 0 and self.admits
         before = self.evicted
-        assert self.l1.put(entry) == (weight <= MOST_BYTES)
-        if weight <= MOST_BYTES:
+        assert self.l1.put(entry) == fits
+        if fits:
             self.model[key] = entry
             assert entry.hits == (old.hits if old else 0)
-        assert (self.evicted > before) == (weight <= MOST_BYTES and not room)
+        assert (self.evicted > before) == (fits and not room)
 
     @rule(key=KEYS)
     def ask(self, key: str) -> None:
@@ -89,6 +92,17 @@ class Bounds(RuleBasedStateMachine):
         assert self.l1.shed(share) == self.evicted - before
         assert self.l1.info().bytes <= held * (1 - share)
 
+    @rule(share=st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]), admit=st.booleans())
+    def limit(self, share: float, admit: bool) -> None:  # noqa: FBT001 -- hypothesis names them
+        before = self.evicted
+        self.share, self.admits = share, admit
+        assert self.l1.limit(share, admit=admit) == self.evicted - before
+        most, largest = int(MOST_ENTRIES * share), int(MOST_BYTES * share)
+        info = self.l1.info()
+        assert info.size <= most
+        assert info.bytes <= largest
+        assert info.admits == (admit and most > 0)
+
     @rule()
     def clear(self) -> None:
         assert self.l1.clear() == len(self.model)
@@ -105,6 +119,7 @@ class Bounds(RuleBasedStateMachine):
         held = len(self.model)
         assert self.l1.shed(1.0) == held
         assert not self.model
+        self.limit(1.0, admit=True)
         self.put("0", 1, 1)
         assert self.l1.shed(1.0) == 1
 

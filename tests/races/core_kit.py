@@ -11,7 +11,9 @@ from querycache.cache.parts import Parts
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
 from querycache.cache.waiting import Limits
+from querycache.codec.keyring import Keyring
 from querycache.codec.pipeline import Pipeline
+from querycache.codec.seal import AesSeal
 from querycache.ports.journal import Journal
 from querycache.testing import FakeClock, MemoryL2, RecordingObserver, SharedMemory
 from querycache.tiers.memory import MemoryTier, weigh
@@ -30,7 +32,9 @@ class Process:
         seed: int = 1,
         limits: Limits = Limits(),  # noqa: B008 -- an immutable value
         journal: Journal | None = None,
+        ring: Keyring | None = None,
     ) -> None:
+        """With a `ring` what the store holds is sealed."""
         self.l2 = MemoryL2(shared)
         self.clock = shared.clock
         self.observer = RecordingObserver()
@@ -40,7 +44,7 @@ class Process:
                 l1=self.l1,
                 l2=self.l2,
                 backplane=self.l2.backplane,
-                codec=Pipeline(),
+                codec=Pipeline(seal=AesSeal(ring, self.l2, shared.clock) if ring else None),
                 clock=shared.clock,
                 observer=self.observer,
                 weigh=weigh,

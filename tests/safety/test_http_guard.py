@@ -21,6 +21,7 @@ READS = (
     "/health/live",
     "/health/ready",
     "/stats/cache",
+    "/metrics",
     "/metrics/cache",
     "/keys",
     "/keys/explain?key=k",

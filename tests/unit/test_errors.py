@@ -27,6 +27,7 @@ def test_everything_raised_on_purpose_has_one_root(error: type[Exception]):
         (errors.IndexBusyError, TimeoutError),
         (errors.ProjectNotFoundError, LookupError),
         (errors.TierError, ConnectionError),
+        (errors.AccessDeniedError, PermissionError),
     ],
 )
 def test_callers_can_catch_the_builtin(error: type[QueryCacheError], builtin: type[Exception]):

@@ -50,9 +50,12 @@ class App(Projects):
     # --- status --------------------------------------------------------------------------------
 
     async def processes(self) -> list[tuple[Published, Snapshot]]:
-        """The living processes that told their counts; this one only if it publishes."""
+        """The living processes that told their counts, those of other machines on the same Redis
+        last; this one only if it publishes.
+        """
         found: list[tuple[Published, Snapshot]] = []
-        for told in await asyncio.to_thread(self.registry.living):
+        here = await asyncio.to_thread(self.registry.living)
+        for told in [*here, *await self.metering.posting.elsewhere()]:
             try:
                 snapshot = msgspec.convert(told.document.get("snapshot"), Snapshot)
             except msgspec.ValidationError:  # of another version
@@ -103,6 +106,7 @@ class App(Projects):
             finally:
                 for task in tasks:
                     task.cancel()
+                self.watching.end()
 
     async def keep_house(self) -> None:
         """One turn of the background work."""
@@ -141,7 +145,7 @@ class App(Projects):
         while True:
             try:
                 await self.keep_house()
-            except (OSError, QueryCacheError) as error:  # the next turn may do better
+            except (OSError, QueryCacheError, MemoryError) as error:  # the next turn may do better
                 LOGGER.warning("housekeeping: %s", ascii(str(error)))
             await self.clock.sleep(_PULSE_S)
 
@@ -158,12 +162,15 @@ class App(Projects):
         """Ends what runs and lets go of what is open. Idempotent."""
         made: dict[str, Any] = self.__dict__
         await self._end_housekeeping()
+        if "watching" in made:
+            await self.watching.stop()
         if "core" in made:
             await self.core.close()
         for name in list(self.opened):
             self.let_go(name)
         l2 = self.core.l2 if "core" in made else None
-        parts = [made.get(name) for name in ("parser", "embedder", "qdrant")]
+        first = ("metering", "alerting", "parser", "embedder", "qdrant")
+        parts = [made.get(name) for name in first]
         parts += [l2, *(made.get(name) for name in ("journal", "redis_admin", "registry"))]
         for part in parts:
             ended = part and part.close()

@@ -17,6 +17,7 @@ from querycache.keys import Scope
 from querycache.observe.query_log import QueryLog
 from querycache.observe.registry import Registry
 from querycache.observe.ring import concerning, events_from
+from querycache.ports.spending import Spending
 from querycache.usecases.check_coherency import CheckCoherency
 from querycache.usecases.chunk_text import CHUNK_TEXT, embedded_text
 from querycache.usecases.embed_texts import EmbedTexts
@@ -42,7 +43,8 @@ class UseCases(Wiring):
         if self.config.embedder.provider == "local":  # 40 us a query: a lease costs more
             policy = msgspec.structs.replace(policy, lease=0.0)
         cache = embeddings(self.core, self.namer, policy, Scope())
-        return EmbedTexts(self.embedder, cache, self.config.core.batch_size)
+        usage = getattr(self.embedder, "usage", None)  # a model behind a server has one
+        return EmbedTexts(self.embedder, cache, self.config.core.batch_size, usage)
 
     @cached_property
     def find_project(self) -> FindProject:
@@ -111,6 +113,7 @@ class UseCases(Wiring):
             checks=lambda: self.check_coherency.checks,
             troubles=self._troubles,
             most_connections=self.config.redis.max_connections,
+            spending=self._spending,
         )
 
     @cached_property
@@ -126,7 +129,7 @@ class UseCases(Wiring):
 
     @cached_property
     def query_log(self) -> QueryLog:
-        return QueryLog(self.home / "queries", self.clock)
+        return QueryLog(self.home / "queries", self.clock, on=self.config.watch.query_log)
 
     @cached_property
     def registry(self) -> Registry:
@@ -140,6 +143,10 @@ class UseCases(Wiring):
         """The embedding model, loaded."""
         await self.embedder.start()
         return Model(self.embedder.identity, self.embedder.dimensions, self.embed.documents)
+
+    def _spending(self) -> Spending:
+        embed = self.__dict__.get("embed")
+        return Spending() if embed is None else embed.spending
 
     def _troubles(self) -> list[str]:
         qdrant = self.__dict__.get("qdrant")

@@ -13,10 +13,10 @@ from querycache.clock import Clock
 from querycache.config import Config
 from querycache.errors import IndexBusyError, ProjectNotFoundError
 from querycache.keys import Scope
-from querycache.ports.origins import Index, IndexState, Mode
+from querycache.ports.origins import Index, IndexState, Mode, Question
 from querycache.usecases.index_project import Indexed, Progress
 from querycache.usecases.search_code import OpenProject, Searched
-from querycache.usecases.warm_up import Outcome, Warmed
+from querycache.usecases.warm_up import Tell, Tier, Wanted, Warmed
 from querycache.values import Kind
 
 _FRESH_FOR_S = 1.0
@@ -47,9 +47,10 @@ class Projects(Operations):
         """
         project = await asyncio.to_thread(self.find_project.name_for, root, name)
         real = str(await asyncio.to_thread(Path(root).resolve))
-        return await self.index_project(
-            project, real, force=force, progress=progress, patience_s=patience_s
-        )
+        with self.tracing.span("querycache.index", {"querycache.project": project}):
+            return await self.index_project(
+                project, real, force=force, progress=progress, patience_s=patience_s
+            )
 
     async def search(  # noqa: PLR0913 -- the filters of a search
         self,
@@ -77,45 +78,89 @@ class Projects(Operations):
             await self._index_served()
             searched = await ask(await self._meant(project, folder))
         if record:
-            self.query_log.record(searched.project, searched.query.strip())
+            meant = language.strip().lower(), path.strip()
+            asked = Question(query.strip(), None, mode, limit, *meant)
+            self.query_log.record(searched.project, asked)
         return searched
 
     async def _search(
         self, query: str, project: OpenProject, *, limit: int, mode: Mode, language: str, path: str
     ) -> Searched:
-        await self._freshen(project)
-        return await self.search_code(
-            project, query, limit=limit, mode=mode, language=language, path=path
-        )
+        with self.tracing.span("querycache.search", {"querycache.project": project.name}):
+            await self._freshen(project)
+            return await self.search_code(
+                project, query, limit=limit, mode=mode, language=language, path=path
+            )
 
     async def forget(self, name: str) -> bool:
         """Drops a project, its index, its entries and its query log; whether there was one."""
         self.let_go(name)
         existed = await asyncio.to_thread(self.indexes.forget, name)
         await self.invalidate.project(name)
+        if self.seal is not None:
+            await self.seal.drop(Scope(name).segment)
         await asyncio.to_thread(self.query_log.forget, name)
         return existed
 
     async def warm(
         self,
         project: str = "",
-        queries: Sequence[str] | None = None,
+        queries: Sequence[str | Question] | None = None,
         *,
         budget_s: float = 30.0,
         budget_bytes: float = float("inf"),
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        lasting: bool = False,
+        progress: Tell = lambda _done, _total, _what: None,
     ) -> Warmed:
-        """Asks what was asked most of a project, or `queries`, by the normal path."""
+        """Brings a project's index up to date, then loads its overview and the answers to what was
+        asked most, or to `queries`, by the normal path. `lasting`: this process is about to end,
+        so what the shared tier has is warm. Raises `ProjectNotFoundError`.
+        """
         name = await asyncio.to_thread(self.find_project.existing, project)
-        wanted = queries
-        if wanted is None:
-            wanted = await asyncio.to_thread(self.query_log.popular, name)
+        opened = await self._meant(name, "")
+        asked = queries
+        if asked is None:
+            asked = await asyncio.to_thread(self.query_log.popular, name)
+        renews = False
 
-        async def ask(query: str) -> Outcome:
-            return (await self.search(query, name, record=False)).cache.tier
+        async def catch_up(tell: Tell) -> None:
+            nonlocal renews
+            if not await self._is_current(opened.index.state()) or await opened.lags():
+                await self.index_project(
+                    name,
+                    opened.root,
+                    progress=lambda now: tell(now.done, now.total, now.path),
+                    patience_s=budget_s / 2,
+                )
+            renews = True
 
+        async def overview() -> Tier:
+            return (await self.list_projects.overview(opened.index)).tier
+
+        async def answer(question: Question) -> Tier:
+            found = await self.search(
+                question.text,
+                name,
+                limit=question.limit,
+                mode=question.mode,
+                language=question.language,
+                path=question.path,
+                record=False,
+            )
+            if found.cache.hit and renews and question.mode != "keyword":
+                await self.embed.query(question.text)  # the next edit asks for it
+            return found.cache.tier
+
+        wanted = [Wanted(f"the overview of {name}", overview)]
+        questions = [Question(one, None) if isinstance(one, str) else one for one in asked]
+        wanted += [Wanted(one.text, partial(answer, one)) for one in dict.fromkeys(questions)]
         return await self.warm_up(
-            wanted, ask, budget_s=budget_s, budget_bytes=budget_bytes, progress=progress
+            wanted,
+            catch_up,
+            budget_s=budget_s,
+            budget_bytes=budget_bytes,
+            lasting=lasting,
+            progress=progress,
         )
 
     async def _meant(self, project: str, folder: str) -> OpenProject:
@@ -191,6 +236,5 @@ class Projects(Operations):
         if not watch:
             await self.index_project(name, real)
             return
-        await self.watch_files(
-            name, self.files_of(real), lambda paths: self.index_project(name, real, paths=paths)
-        )
+        spelled = str(await asyncio.to_thread(Path(root).absolute))
+        await self.watching.follow(name, real, spelled)

@@ -17,7 +17,7 @@ from querycache.cache.parts import Parts
 from querycache.errors import TierError, UnreadableError, UnsupportedValueError
 from querycache.events import Difference, Healed
 from querycache.ports.codec import Body, Form, Record, Shape
-from querycache.ports.tiers import Entry
+from querycache.ports.tiers import Entry, Read
 from querycache.values import Stamp
 
 _TURN_BYTES = 256 * 1024
@@ -168,6 +168,8 @@ class Examiner:
         (read,) = await self._parts.l2.read([key])
         if read.data is None:
             return None, ""
+        if (pending := self._parts.codec.prepare((key,), (read.data,))) is not None:
+            await pending
         record = self._open(key, read.data)
         await self._generations.learn([tag for tag, _ in record.tags])
         wall = self._parts.clock.wall()
@@ -196,7 +198,7 @@ class Examiner:
         """
         if not held:
             return {}, 0
-        reads = await self._parts.l2.read(list(held), fenced=False)
+        reads = await self._read(list(held))
         found: dict[str, Difference] = {}
         missing = worked = 0
         for (key, entry), read in zip(held.items(), reads, strict=True):
@@ -217,6 +219,14 @@ class Examiner:
             except UnreadableError:
                 found[key] = "unreadable"
         return found, missing
+
+    async def _read(self, keys: Sequence[str]) -> list[Read]:
+        """What L2 holds, ready to be opened."""
+        reads = await self._parts.l2.read(keys, fenced=False)
+        pending = self._parts.codec.prepare(keys, [read.data for read in reads])
+        if pending is not None:
+            await pending
+        return reads
 
     def _same(self, value: object, there: Body) -> bool:
         return value.data == there.data if isinstance(value, Body) else self._is(value, there)

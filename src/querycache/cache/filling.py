@@ -6,7 +6,8 @@ from querycache.cache.decide import calm
 from querycache.cache.generations import Stamps
 from querycache.cache.policy import Policy
 from querycache.ports.codec import Body
-from querycache.ports.tiers import Entry, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import Entry
 
 
 def entry_for(  # noqa: PLR0913 -- a record

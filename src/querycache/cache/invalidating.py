@@ -9,6 +9,7 @@ from querycache.cache.claims import Claims
 from querycache.cache.generations import Generations
 from querycache.cache.loading import Answer
 from querycache.cache.parts import Parts
+from querycache.cache.past import Past
 from querycache.cache.recovery import Recovery
 from querycache.cache.single_flight import SingleFlight
 from querycache.cache.write_back import WriteBack
@@ -22,7 +23,7 @@ class Invalidator:
     and from L2.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- all places where an entry may be
         self,
         parts: Parts,
         generations: Generations,
@@ -30,6 +31,7 @@ class Invalidator:
         recovery: Recovery,
         back: WriteBack,
         flights: SingleFlight[Answer[object]],
+        past: Past,
     ) -> None:
         self._l1 = parts.l1
         self._l2 = parts.l2
@@ -39,9 +41,11 @@ class Invalidator:
         self._recovery = recovery
         self._back = back
         self._flights = flights
+        self._past = past
 
     async def remove(self, keys: Sequence[str]) -> int:
         """Deletes from both tiers and tells; returns how many there were."""
+        self._past.removed(keys)
         held = sum([self._forget(key) for key in keys])
         try:
             held = max(held, await self._l2.remove(keys))
@@ -72,6 +76,7 @@ class Invalidator:
             self._l1.clear()
             self._flights.retire_all()
             self._observer.emit(ChannelLost("", "the connection, or a part of the news, was lost"))
+        self._past.removed(changes.keys)
         for key in changes.keys:
             self._drop(key)
             self._back.changed_elsewhere(key)

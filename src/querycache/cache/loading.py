@@ -17,7 +17,8 @@ from querycache.cache.writing import Writer
 from querycache.errors import OutdatedKeyError, TierError, UnsupportedValueError
 from querycache.events import Hit, Loaded, LoadFailed, Missed, MissReason, NotStored
 from querycache.ports.codec import Body, Shape
-from querycache.ports.tiers import Entry, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import Entry
 
 _SLOW_S = 0.1
 """An L2 that takes longer for a read is not asked for a lease."""
@@ -150,7 +151,9 @@ class Loading:
         try:
             started, born = self._clock.monotonic(), self._clock.wall()
             values = await self._call_many(missing, tally, load)
-            took = (self._clock.monotonic() - started) / max(1, len(values))
+            whole = self._clock.monotonic() - started
+            tally.load.observe(whole)
+            took = whole / max(1, len(values))
             for key, value in values.items():
                 answers[key] = Answer(value, found=True, reason=missing[key].reason)
                 want = Wanted(key, policy, tally, nothing, tags, None)
@@ -187,8 +190,7 @@ class Loading:
         """The answer for what L2 holds under `key`, counted."""
         entry = looked.entry
         if entry is None:
-            tally.misses += 1
-            self._observer.emit(Missed(key, looked.reason))
+            self._missed(key, looked, tally)
             return Answer(None, found=False, reason=looked.reason)
         now = self._clock.monotonic()
         stale = now >= entry.fresh_until
@@ -214,15 +216,15 @@ class Loading:
         return self._clock.monotonic() >= entry.settled_until
 
     async def _load(self, want: Wanted, stamps: Stamps | None, looked: Looked) -> Answer[object]:
-        want.tally.misses += 1
+        self._missed(want.key, looked, want.tally)
         want.tally.loads += 1
-        self._observer.emit(Missed(want.key, looked.reason))
         claim = self._writer.claims.claim(want.key)
         started, born = self._clock.monotonic(), self._clock.wall()
         draft: Draft | None = None
         try:
             value = await self._call(want, looked)
             took = self._clock.monotonic() - started
+            want.tally.load.observe(took)
             self._observer.emit(Loaded(want.key, took))
             body = self._encoded(want, value)
             draft = self._draft(want, value, body, stamps, looked.guard, claim)
@@ -249,16 +251,20 @@ class Loading:
     async def _call_many(
         self, missing: Mapping[str, Looked], tally: Tally, load: LoadMany
     ) -> Mapping[str, object]:
-        tally.misses += len(missing)
         tally.loads += len(missing)
         for key, looked in missing.items():
-            self._observer.emit(Missed(key, looked.reason))
+            self._missed(key, looked, tally)
         try:
             return await load(list(missing))
         except Exception as error:
             tally.errors += 1
             self._observer.emit(LoadFailed("", _brief(error), served_stale=False))
             raise
+
+    def _missed(self, key: str, looked: Looked, tally: Tally) -> None:
+        tally.misses += 1
+        tally.reasons[looked.reason] = tally.reasons.get(looked.reason, 0) + 1
+        self._observer.emit(Missed(key, looked.reason))
 
     def _encoded(self, want: Wanted, value: object) -> Body | None:
         """A loaded value's body; None where it has none."""

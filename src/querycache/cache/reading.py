@@ -11,12 +11,14 @@ from querycache.cache.drafts import LOCAL
 from querycache.cache.filling import entry_for
 from querycache.cache.generations import Generations
 from querycache.cache.parts import Parts
+from querycache.cache.past import Past
 from querycache.cache.policy import Policy
 from querycache.cache.write_back import WriteBack
 from querycache.errors import TierError, UnreadableError
 from querycache.events import Invalidated, MissReason, TierFailed, Unreadable
 from querycache.ports.codec import Record
-from querycache.ports.tiers import Entry, Read, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import Entry, Read
 
 
 class Looked(msgspec.Struct, frozen=True, gc=False):
@@ -39,7 +41,12 @@ class Reader:
     """Looks into L2."""
 
     def __init__(
-        self, parts: Parts, generations: Generations, claims: Claims, back: WriteBack
+        self,
+        parts: Parts,
+        generations: Generations,
+        claims: Claims,
+        back: WriteBack,
+        past: Past,
     ) -> None:
         self._l1 = parts.l1
         self._weigh = parts.weigh
@@ -50,6 +57,7 @@ class Reader:
         self._generations = generations
         self._claims = claims
         self._back = back
+        self._past = past
 
     async def look(
         self, keys: Sequence[str], policy: Policy, tally: Tally, *, fill: bool = True
@@ -58,7 +66,7 @@ class Reader:
         heard of meanwhile (or `fill` is off).
         """
         if not policy.l2:
-            return [Looked(None, None, "absent" if policy.l1 else "disabled", None)] * len(keys)
+            return [self._not_asked(key, policy) for key in keys]
         fill = fill and policy.l1
         claims = [self._claims.try_claim(key) if fill else None for key in keys]
         looked: list[Looked] = []
@@ -78,7 +86,7 @@ class Reader:
     async def look_at(self, key: str, policy: Policy, tally: Tally) -> Looked:
         """The same for one key, which is what most readers want."""
         if not policy.l2:
-            return Looked(None, None, "absent" if policy.l1 else "disabled", None)
+            return self._not_asked(key, policy)
         claim = self._claims.try_claim(key) if policy.l1 else None
         found = _L2_DOWN
         try:
@@ -98,10 +106,15 @@ class Reader:
         else:
             self._claims.redeem(key, claim)
 
+    def _not_asked(self, key: str, policy: Policy) -> Looked:
+        return Looked(None, None, self._past.why(key) if policy.l1 else "disabled", None)
+
     async def _read_at(self, key: str, policy: Policy, tally: Tally) -> Looked:
         (read,) = await self._reads((key,), policy, tally)
         if read is None:
             return _L2_DOWN
+        if (pending := self._codec.prepare((key,), (read.data,))) is not None:
+            await pending
         record = self._open(key, read, policy, tally)
         if isinstance(record, Looked):
             return record
@@ -111,6 +124,9 @@ class Reader:
 
     async def _read(self, keys: Sequence[str], policy: Policy, tally: Tally) -> list[Looked]:
         reads = await self._reads(keys, policy, tally)
+        stored = [read.data if read else None for read in reads]
+        if (pending := self._codec.prepare(keys, stored)) is not None:
+            await pending
         opened = [
             (read.guard, self._open(key, read, policy, tally)) if read else (None, _L2_DOWN)
             for key, read in zip(keys, reads, strict=True)
@@ -136,7 +152,7 @@ class Reader:
         """
         waiting = self._back.queue.items
         if not waiting or waiting.keys().isdisjoint(keys):
-            return await self._l2.read(keys, fenced=not policy.immutable)
+            return await self._timed(keys, policy, tally)
         found: dict[str, Read | None] = {}
         for key in keys:
             item = self._back.usable(key)
@@ -146,12 +162,18 @@ class Reader:
         asked = [key for key in keys if key not in found]
         if asked:
             try:
-                reads = await self._l2.read(asked, fenced=not policy.immutable)
+                reads = await self._timed(asked, policy, tally)
             except TierError as error:
                 self._failed(asked[0], tally, error)
                 reads = [None] * len(asked)
             found |= zip(asked, reads, strict=True)
         return [found[key] for key in keys]
+
+    async def _timed(self, keys: Sequence[str], policy: Policy, tally: Tally) -> Sequence[Read]:
+        asked = self._clock.monotonic()
+        reads = await self._l2.read(keys, fenced=not policy.immutable)
+        tally.l2.observe(self._clock.monotonic() - asked)
+        return reads
 
     def _failed(self, key: str, tally: Tally, error: TierError) -> None:
         tally.errors += 1
@@ -161,7 +183,7 @@ class Reader:
         if key in self._generations.owed_keys and read.guard != LOCAL:
             return Looked(None, None, "invalidated", read.guard)
         if read.data is None:
-            return Looked(None, None, "absent", read.guard)
+            return Looked(None, None, self._past.why(key), read.guard)
         try:
             return self._codec.open(key, read.data, policy.shape)
         except UnreadableError as error:
@@ -182,6 +204,7 @@ class Reader:
             value = self._codec.decode(record.body, policy.shape)
         except UnreadableError as error:
             return self._unreadable(record.key, guard, tally, error)
+        self._past.note(record.key, policy.kind, now + left, record.tags)
         entry = entry_for(
             record.key,
             value if record.body.shareable else record.body,

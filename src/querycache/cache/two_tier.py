@@ -22,6 +22,7 @@ from querycache.cache.generations import Generations
 from querycache.cache.invalidating import Invalidator
 from querycache.cache.loading import Answer, Load, Loading, LoadMany, Wanted, nothing
 from querycache.cache.parts import Parts
+from querycache.cache.past import Past
 from querycache.cache.policy import Policy
 from querycache.cache.reading import Reader
 from querycache.cache.recovery import Recovery
@@ -33,7 +34,8 @@ from querycache.cache.writing import Writer
 from querycache.errors import LoadTimeoutError
 from querycache.ports.codec import ANY, Body, Shape
 from querycache.ports.journal import Journal
-from querycache.ports.tiers import Changes, Entry, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import Changes, Entry
 from querycache.values import Kind
 
 _NEVER_MASKED = (PermissionError,)
@@ -50,23 +52,24 @@ class TwoTier:
         journal: Journal | None = None,
     ) -> None:
         """`limits` and `journal` are of write-back."""
-        self.l1 = parts.l1
-        self.l2 = parts.l2
+        self.l1, self.l2 = parts.l1, parts.l2
         self.tallies = {kind: Tally() for kind in Kind}
         self.generations = generations = Generations(parts.l2, parts.backplane, self._changed)
-        claims = Claims()
+        claims, self.past = Claims(), Past(generations, parts.clock)
         self.recovery = Recovery(parts, generations, journal)
         self.write_back = WriteBack(parts, generations, claims, self.recovery, limits, journal)
-        self.writer = Writer(parts, generations, claims, self.recovery, self.write_back)
+        back, past = self.write_back, self.past
+        self.writer = Writer(parts, generations, claims, self.recovery, back, past)
         self.flights: SingleFlight[Answer[object]] = SingleFlight(parts.clock)
         self._refresh = Refresh(self.flights)
-        self._reader = Reader(parts, generations, claims, self.write_back)
+        self._reader = Reader(parts, generations, claims, back, past)
         self._loading = Loading(parts, generations, self._reader, self.writer)
         self._invalidator = Invalidator(
-            parts, generations, claims, self.recovery, self.write_back, self.flights
+            parts, generations, claims, self.recovery, back, self.flights, past
         )
         self.remove, self.invalidate = self._invalidator.remove, self._invalidator.invalidate
-        self._adopter = Adopter(parts, generations, journal, self._invalidator.leave_to_l2)
+        self.leave_to_l2 = self._invalidator.leave_to_l2
+        self._adopter = Adopter(parts, generations, journal, self.leave_to_l2)
         self.examiner = Examiner(parts, generations, claims)
         self._codec = parts.codec
         self._draw = parts.draw

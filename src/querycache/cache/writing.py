@@ -11,12 +11,14 @@ from querycache.cache.drafts import LOCAL, Draft, sealed
 from querycache.cache.filling import entry_for
 from querycache.cache.generations import Generations
 from querycache.cache.parts import Parts
+from querycache.cache.past import Past
 from querycache.cache.recovery import Recovery
 from querycache.cache.waiting import Waiting
 from querycache.cache.write_back import WriteBack
 from querycache.errors import TierError
 from querycache.events import NotStored, RefusalReason, Stored, TierFailed
-from querycache.ports.tiers import Entry, Tally, Write
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import Entry, Write
 
 
 class Writer:
@@ -33,9 +35,11 @@ class Writer:
         claims: Claims,
         recovery: Recovery,
         back: WriteBack,
+        past: Past,
     ) -> None:
         self.claims = claims
         self._back = back
+        self._past = past
         self._recovery = recovery
         self._l1 = parts.l1
         self._weigh = parts.weigh
@@ -49,6 +53,7 @@ class Writer:
         self, drafts: Sequence[Draft], tally: Tally, *, to_l1: bool = True
     ) -> list[bool]:
         """Whether each is remembered; False where the world moved during its load. Ends claims."""
+        await self._ready(drafts, tally)
         world = self._generations.world
         prepared = [self._prepared(draft) for draft in drafts]
         waiting = self._have_wait(drafts, prepared)
@@ -72,6 +77,20 @@ class Writer:
             done.append(kept if outcome is None else outcome)
         tally.sets += sum(done)
         return done
+
+    async def _ready(self, drafts: Sequence[Draft], tally: Tally) -> None:
+        """Learns what the drafts are sealed with; what can't be learnt, sealing tells."""
+        pending = self._codec.prepare([draft.key for draft in drafts if draft.policy.l2])
+        if pending is None:
+            return
+        try:
+            await pending
+        except TierError:
+            tally.errors += 1
+        except BaseException:
+            for draft in drafts:
+                self._give_up(draft)
+            raise
 
     def _belongs(self, draft: Draft, outcome: bool | None) -> bool:  # noqa: FBT001 -- as in `_to_l2`
         """Whether a draft of this outcome belongs into L1. A tag may have moved during its load:
@@ -149,7 +168,8 @@ class Writer:
         if not kept:
             self._l1.remove(draft.key)
             if wanted and held:
-                self._observer.emit(NotStored(draft.key, "too_big"))
+                short = not self._l1.info().admits
+                self._observer.emit(NotStored(draft.key, "memory_short" if short else "too_big"))
         return kept
 
     def _entry(self, draft: Draft, tally: Tally, world: int) -> Entry:
@@ -239,13 +259,13 @@ class Writer:
         """A draft as L2 takes it; or its outcome, as in `_to_l2`."""
         if len(draft.body.data) > draft.policy.shape.max_bytes:
             return self._refused(draft, "too_big")
-        if not draft.policy.l2:
+        if not (draft.policy.l2 and (draft.reach_l2 or draft.policy.immutable)):
             self._told(draft)
             return None
-        if not (draft.reach_l2 or draft.policy.immutable):
-            self._told(draft)
-            return None
-        write = sealed(draft, self._codec)
+        try:
+            write = sealed(draft, self._codec)
+        except TierError as error:
+            return self._unsealed(draft, error)
         if write is None:
             return self._refused(draft, "unsupported")
         if not draft.reach_l2:  # L2 was down when its load began
@@ -253,6 +273,14 @@ class Writer:
             self._told(draft)
             return None
         return write
+
+    def _unsealed(self, draft: Draft, error: TierError) -> None:
+        """It can't be sealed, so it does not reach L2, where what is older is no longer true."""
+        self._recovery.trouble = str(error)
+        self._observer.emit(TierFailed(draft.key, self._l2.name, "seal", str(error)))
+        self._observer.emit(NotStored(draft.key, "l2_down"))
+        if not draft.policy.immutable:
+            self._generations.owe([draft.key])
 
     def _refused(self, draft: Draft, reason: RefusalReason) -> bool:
         self._observer.emit(NotStored(draft.key, reason))
@@ -280,4 +308,7 @@ class Writer:
         return promised
 
     def _told(self, draft: Draft) -> None:
+        policy = draft.policy
+        life = draft.usable if policy.l2 else min(draft.usable, policy.l1_ttl)
+        self._past.note(draft.key, policy.kind, draft.started + life, draft.stamps)
         self._observer.emit(Stored(draft.key, len(draft.body.data), draft.usable))

@@ -39,12 +39,15 @@ _contexts = _Contexts()
 
 
 def compress(data: bytes, compressor: Compressor) -> bytes | None:
-    """The packed bytes, or None where packing saves less than 10 %."""
-    if compressor is Compressor.LZ4:
-        packed = _lz4_compress(data, store_size=False)
-    elif compressor is Compressor.ZSTD:
-        packed = _contexts.compressor.compress(data)
-    else:
+    """The packed bytes, or None where packing saves less than 10 %, or finds no memory."""
+    try:
+        if compressor is Compressor.LZ4:
+            packed = _lz4_compress(data, store_size=False)
+        elif compressor is Compressor.ZSTD:
+            packed = _contexts.compressor.compress(data)
+        else:
+            return None
+    except MemoryError:
         return None
     return packed if len(packed) <= _KEEP * len(data) else None
 

@@ -12,10 +12,11 @@ Integers are unsigned and big-endian; names and the key are UTF-8, lone surrogat
 bits 0-2 the compressor, bits 3-4 the form, bit 5 "sealed", the others 0. Marks: bit 0 "the value
 is shareable", the others 0.
 
-A seal authenticates `clear` and encrypts `inner`; key id, salt and nonce are its own. Without one
-those three are zero, `inner` is plain and the tag is XXH3-128 of all that stands before it: proof
-against accidents, not against an attacker. What is sealed is unreadable to a reader without a
-seal, and which of the two is accepted is the reader's configuration, never the stored bytes.
+A seal encrypts `inner` and authenticates `clear` and the full key, which names kind and project:
+an entry that was moved, or cut, or whose header was touched, does not open. Key id, salt and nonce
+are the seal's own. Without one those three are zero, `inner` is plain and the tag is XXH3-128 of
+all that stands before it: proof against accidents, not against an attacker. Which of the two is
+accepted is the reader's configuration, never the stored bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import math
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct
-from typing import TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from xxhash import xxh3_128_digest
@@ -53,16 +54,49 @@ _INNER = Struct(">dddBIHI")
 _TAG = Struct(">HQQ")
 _CHECKSUM = 16
 _UNSEALED = bytes(32)
+_BEGIN: Final = MAGIC + bytes([VERSION])
 _USUAL = 512  # bytes of tags
 _SHAREABLE = 1
 _FLAGS = {form << 3 | compressor: (form, compressor) for form in Form for compressor in Compressor}
 _INNER_AT = _CLEAR.size
 _NAMES_AT = _INNER_AT + _INNER.size
 _SMALLEST = _NAMES_AT + _CHECKSUM
+_SEALED = 1 << 5
+_KEY_ID = slice(4, 8)
+_SALT = slice(8, 24)
+_NONCE = slice(24, 36)
 MAX_OVERHEAD = _SMALLEST + MAX_NAME + MAX_TAGS * (_TAG.size + MAX_NAME)
 """The most bytes that an envelope adds to its body."""
 
 Tags: TypeAlias = tuple[tuple[str, Stamp], ...]
+
+
+class Head(NamedTuple):
+    """What a seal says of itself in clear."""
+
+    key_id: bytes
+    salt: bytes
+    nonce: bytes
+
+
+class Encryptor(Protocol):
+    """Encrypts once: `aad` is authenticated, what comes back ends in a tag of 16 bytes."""
+
+    def __call__(self, plain: bytes, aad: bytes, /) -> bytes: ...
+
+
+class Sealing(Protocol):
+    """The seal of a codec, as the layout needs it. Pure in effect."""
+
+    def begin(self, key: str) -> tuple[Head, Encryptor]:
+        """What to seal the entry `key` with, this once. Raises `TierError` where that is not
+        known.
+        """
+        ...
+
+    def end(self, key: str, head: Head, sealed: bytes, aad: bytes) -> bytes:
+        """What was encrypted. Raises `UnreadableError`: unknown_key, bad_seal."""
+        ...
 
 
 class Content(msgspec.Struct, frozen=True, gc=False):
@@ -80,11 +114,14 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     stored: bytes
 
 
-def pack(record: Record, stored: bytes, compressor: Compressor) -> bytes:
+def pack(
+    record: Record, stored: bytes, compressor: Compressor, seal: Sealing | None = None
+) -> bytes:
     """The envelope of a record whose body was packed to `stored`.
 
     Raises:
         UnsupportedValueError: The key, the tags or a number is past what the layout holds.
+        TierError: From the seal.
     """
     body = record.body
     key = _name(record.key)
@@ -93,46 +130,53 @@ def pack(record: Record, stored: bytes, compressor: Compressor) -> bytes:
     tags = b"".join([_tag(name, stamp) for name, stamp in record.tags])
     if len(body.data) >= 1 << 32:
         raise UnsupportedValueError("a body can't be 4 GiB or larger")
-    data = b"".join(
-        (
-            _CLEAR.pack(MAGIC, VERSION, body.form << 3 | compressor, _UNSEALED, record.expires_at),
-            _INNER.pack(
-                record.born,
-                record.fresh_until,
-                record.load_s,
-                _SHAREABLE if body.shareable else 0,
-                len(tags),
-                len(key),
-                len(body.data),
-            ),
-            tags,
-            key,
-            stored,
-        )
+    numbers = _INNER.pack(
+        record.born,
+        record.fresh_until,
+        record.load_s,
+        _SHAREABLE if body.shareable else 0,
+        len(tags),
+        len(key),
+        len(body.data),
     )
-    return data + xxh3_128_digest(data)
+    flags = body.form << 3 | compressor
+    if seal is None:
+        clear = _CLEAR.pack(MAGIC, VERSION, flags, _UNSEALED, record.expires_at)
+        data = b"".join((clear, numbers, tags, key, stored))
+        return data + xxh3_128_digest(data)
+    head, encrypt = seal.begin(record.key)
+    clear = _CLEAR.pack(MAGIC, VERSION, flags | _SEALED, b"".join(head), record.expires_at)
+    return clear + encrypt(b"".join((numbers, tags, key, stored)), clear + key)
 
 
-def unpack(key: str, data: bytes) -> Content:
-    """What an envelope sealed for `key` holds.
+def unpack(key: str, data: bytes, seal: Sealing | None = None) -> Content:
+    """What an envelope that was made for `key` holds.
 
     Raises:
-        UnreadableError: bad_magic, bad_version, bad_header, truncated, bad_checksum, wrong_key.
+        UnreadableError: bad_magic, bad_version, bad_header, truncated, wrong_key; without a seal
+            bad_checksum, sealed; with one unsealed, unknown_key, bad_seal.
     """
-    form, compressor, expires_at = _read_clear(data)
-    end = len(data) - _CHECKSUM
-    if xxh3_128_digest(memoryview(data)[:end]) != data[end:]:
-        raise UnreadableError("bad_checksum")
+    form, compressor, expires_at = _read_clear(data, is_sealed=seal is not None)
+    coded = key.encode("utf-8", "surrogatepass")
+    if seal is None:
+        start, end = _INNER_AT, len(data) - _CHECKSUM
+        if xxh3_128_digest(memoryview(data)[:end]) != data[end:]:
+            raise UnreadableError("bad_checksum")
+    else:
+        head = Head(data[_KEY_ID], data[_SALT], data[_NONCE])
+        data = seal.end(key, head, data[_INNER_AT:], data[:_INNER_AT] + coded)
+        start, end = 0, len(data)
     born, fresh_until, load_s, marks, tags_length, key_length, raw_length = _INNER.unpack_from(
-        data, _INNER_AT
+        data, start
     )
     if marks > _SHAREABLE or math.isnan(expires_at + born + fresh_until + load_s):
         raise UnreadableError("bad_header")
-    key_at = _NAMES_AT + tags_length
+    names_at = start + _INNER.size
+    key_at = names_at + tags_length
     body_at = key_at + key_length
     if body_at > end:
         raise UnreadableError("truncated")
-    if data[key_at:body_at] != key.encode("utf-8", "surrogatepass"):
+    if data[key_at:body_at] != coded:
         raise UnreadableError("wrong_key")
     stored = data[body_at:end]
     if not compressor and raw_length != len(stored):
@@ -145,13 +189,20 @@ def unpack(key: str, data: bytes) -> Content:
         born,
         fresh_until,
         load_s,
-        _tags(data[_NAMES_AT:key_at]) if tags_length else (),
+        _tags(data[names_at:key_at]) if tags_length else (),
         raw_length,
         stored,
     )
 
 
-def _read_clear(data: bytes) -> tuple[Form, Compressor, float]:
+def head_of(data: bytes) -> Head | None:
+    """What stands in clear of the seal of an envelope; None where it has none, or is none."""
+    if len(data) < _SMALLEST or data[:3] != _BEGIN or not data[3] & _SEALED:
+        return None
+    return Head(data[_KEY_ID], data[_SALT], data[_NONCE])
+
+
+def _read_clear(data: bytes, *, is_sealed: bool) -> tuple[Form, Compressor, float]:
     """Judges what stands in clear."""
     if data[:2] != MAGIC:
         raise UnreadableError("truncated" if MAGIC.startswith(data) else "bad_magic")
@@ -160,9 +211,11 @@ def _read_clear(data: bytes) -> tuple[Form, Compressor, float]:
     _, version, flags, seal, expires_at = _CLEAR.unpack_from(data)
     if version != VERSION:
         raise UnreadableError("bad_version")
-    known = _FLAGS.get(flags)
-    if known is None or seal != _UNSEALED:
+    known = _FLAGS.get(flags & ~_SEALED)
+    if known is None or not (flags & _SEALED or seal == _UNSEALED):
         raise UnreadableError("bad_header")
+    if is_sealed is not bool(flags & _SEALED):
+        raise UnreadableError("unsealed" if is_sealed else "sealed")
     return *known, expires_at
 
 

@@ -25,19 +25,13 @@ def encode(value: object, shape: Shape) -> Body:
     of itself (relative, from 2**-14 up) or 2**-25 (absolute, below).
 
     Raises:
-        UnsupportedValueError: The value would not come back equal and of the same type.
+        UnsupportedValueError: The value would not come back equal and of the same type, or there
+            is no memory for its bytes.
     """
-    if shape.form is Form.VECTOR:
-        if type(value) is not np.ndarray:
-            raise UnsupportedValueError(f"an ndarray was declared, not a {type(value).__name__}")
-        return Body(arrays.dump(value, half=shape.half), Form.VECTOR, True)
-    if shape.form is Form.STRUCT:
-        return Body(_encode_struct(value, shape), Form.STRUCT, is_immutable(shape.type))
     try:
-        data, shareable = exact.dumps(value, shape.max_bytes)
-    except RecursionError as error:
-        raise UnsupportedValueError("too little stack is left to walk the value") from error
-    return Body(data, Form.MSGPACK, shareable)
+        return _encoded(value, shape)
+    except MemoryError as error:
+        raise UnsupportedValueError("too little memory is left to encode the value") from error
 
 
 def decode(body: Body, shape: Shape) -> object:
@@ -54,6 +48,20 @@ def decode(body: Body, shape: Shape) -> object:
         return exact.loads(body.data)
     except Exception as error:  # a Struct's `__post_init__` may raise anything
         raise UnreadableError("bad_body") from error
+
+
+def _encoded(value: object, shape: Shape) -> Body:
+    if shape.form is Form.VECTOR:
+        if type(value) is not np.ndarray:
+            raise UnsupportedValueError(f"an ndarray was declared, not a {type(value).__name__}")
+        return Body(arrays.dump(value, half=shape.half), Form.VECTOR, True)
+    if shape.form is Form.STRUCT:
+        return Body(_encode_struct(value, shape), Form.STRUCT, is_immutable(shape.type))
+    try:
+        data, shareable = exact.dumps(value, shape.max_bytes)
+    except RecursionError as error:
+        raise UnsupportedValueError("too little stack is left to walk the value") from error
+    return Body(data, Form.MSGPACK, shareable)
 
 
 def _encode_struct(value: object, shape: Shape) -> bytes:

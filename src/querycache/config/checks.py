@@ -25,13 +25,6 @@ def _refusals(config: Config) -> Iterator[tuple[Problem, bool]]:
     """What the settings can name and this build can't do, and whether `config` names it."""
     yield (
         Problem(
-            "CACHE_ENCRYPTION_ENABLED=true, and this build does not encrypt yet",
-            "set CACHE_ENCRYPTION_ENABLED=false, or encrypt the disk that holds QUERYCACHE_HOME",
-        ),
-        config.safety.encryption_enabled,
-    )
-    yield (
-        Problem(
             "CACHE_PROJECT_ISOLATION=strict, and this build does not keep contents apart yet",
             "set CACHE_PROJECT_ISOLATION=true, or give each project its own QUERYCACHE_HOME",
         ),
@@ -39,13 +32,6 @@ def _refusals(config: Config) -> Iterator[tuple[Problem, bool]]:
     )
     for kind in map(str.upper, KINDS):
         settings = config.kinds[kind.lower()]
-        yield (
-            Problem(
-                f"{kind}_CACHE_ENCRYPTION=true, and this build does not encrypt yet",
-                f"unset {kind}_CACHE_ENCRYPTION",
-            ),
-            settings.encryption is True,
-        )
         yield (
             Problem(
                 f"{kind}_CACHE_MAX_SIZE={settings.max_size}, and this build bounds L1 as a whole",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -120,6 +121,15 @@ def _secret(text: str) -> Secret:
 
 
 SECRET = Reader("a text of one line", _secret)
+
+
+def _command(text: str) -> Secret:
+    if not shlex.split(text):
+        raise ValueError
+    return _secret(text)
+
+
+COMMAND = Reader("a command of one line, its quotes matched", _command)
 
 
 def _token(text: str) -> Secret:

@@ -195,10 +195,13 @@ class Safety(msgspec.Struct, frozen=True):
         bool,
         Setting("CACHE_ENCRYPTION_ENABLED", SWITCH, "Whether the shared tier holds sealed bytes."),
     ] = False
-    encryption_key: Annotated[Secret, Setting("CACHE_ENCRYPTION_KEY", KEY, "The key.")] = Secret()
+    encryption_key: Annotated[
+        Secret,
+        Setting("CACHE_ENCRYPTION_KEY", KEY, "The key that seals; those of the key store open."),
+    ] = Secret()
     encryption_key_file: Annotated[
         Path | None,
-        Setting("CACHE_ENCRYPTION_KEY_FILE", PATH, "File that holds the key, if unset."),
+        Setting("CACHE_ENCRYPTION_KEY_FILE", PATH, "File of mode 0600 that holds it, if unset."),
     ] = None
     encryption_key_command: Annotated[
         Secret,
@@ -218,7 +221,12 @@ class Safety(msgspec.Struct, frozen=True):
     ] = Path()
     key_rotation_interval_s: Annotated[
         float,
-        Setting("ENCRYPTION_KEY_ROTATION_INTERVAL", SECONDS, "Age at which a key is replaced."),
+        Setting(
+            "ENCRYPTION_KEY_ROTATION_INTERVAL",
+            SECONDS,
+            "Age at which a key of the key store is replaced; what it sealed stays readable. A key"
+            " that is set otherwise is never replaced.",
+        ),
     ] = 604_800
     project_isolation: Annotated[
         Literal["true", "strict", "false"],
@@ -280,6 +288,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     data_home: Path
+
+    @property
+    def sealed_kinds(self) -> frozenset[str]:
+        """The kinds whose entries the shared tier holds sealed."""
+        usual = self.safety.encryption_enabled
+        return frozenset(
+            kind
+            for kind, own in self.kinds.items()
+            if (usual if own.encryption is None else own.encryption)
+        )
 
     @property
     def l1_used(self) -> bool:

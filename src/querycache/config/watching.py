@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from querycache.config.readers import (
+    COMMAND,
     INTERVAL,
-    SECRET,
     SECRET_ADDRESS,
     SHARE,
     SWITCH,
@@ -62,7 +62,7 @@ class Watch(msgspec.Struct, frozen=True):
         Secret,
         Setting(
             "CACHE_ALERT_COMMAND",
-            SECRET,
+            COMMAND,
             "Command that is run then, with the alert as JSON on its standard input; never taken"
             " from `.env`.",
         ),

@@ -11,14 +11,30 @@ import logging
 import msgspec
 
 from querycache.clock import Clock
-from querycache.events import ChannelLost, Event, Healed, NotStored, TierFailed, Unreadable
+from querycache.events import (
+    ChannelLost,
+    Event,
+    Healed,
+    NotStored,
+    Pressure,
+    TierFailed,
+    Unreadable,
+)
 from querycache.keys import Namer
 from querycache.ports.observer import Observer
 
 LOGGER = logging.getLogger("querycache")
 LOGGER.addHandler(logging.NullHandler())
 
-_TOLD = frozenset({TierFailed, Unreadable, ChannelLost, Healed, NotStored})
+_TOLD: dict[type[Event], tuple[str, ...]] = {
+    TierFailed: ("tier", "operation"),
+    Unreadable: ("reason",),
+    ChannelLost: ("reason",),
+    Healed: ("found",),
+    Pressure: ("level",),
+}
+"""What is told, each kind of occurrence once in a while: by these fields."""
+
 _QUIET_S = 10.0
 _LONGEST = 256
 
@@ -35,30 +51,24 @@ class EventLog:
 
     def emit(self, event: Event) -> None:
         if self._operations:
-            LOGGER.info(_line(event))
-        elif type(event) not in _TOLD:
-            return
-        elif isinstance(event, TierFailed):
-            self._warn(event, "TierFailed", event.tier, event.operation)
-        elif isinstance(event, Unreadable | ChannelLost):
-            self._warn(event, type(event).__name__, event.reason)
-        elif isinstance(event, Healed):
-            self._warn(event, "Healed", event.found)
+            LOGGER.info("%s", _line(event), extra=_fields(event))
+        elif (labels := _TOLD.get(type(event))) is not None:
+            self._warn(event, *(str(getattr(event, label)) for label in labels))
         elif isinstance(event, NotStored) and event.reason in {"too_big", "unsupported"}:
             kind = f"{event.reason} {self._namer.kind_of(event.key)}"
             if kind not in self._too_big:
                 self._too_big.add(kind)
-                LOGGER.warning(_line(event))
+                LOGGER.warning("%s", _line(event), extra=_fields(event))
 
-    def _warn(self, event: Event, *label: str) -> None:
-        now = self._clock.monotonic()
+    def _warn(self, event: Event, *labels: str) -> None:
+        now, label = self._clock.monotonic(), (type(event).__name__, *labels)
         last, missed = self._told.get(label, (-_QUIET_S, 0))
         if now - last < _QUIET_S:
             self._told[label] = (last, missed + 1)
             return
         self._told[label] = (now, 0)
         more = f" ({missed} more like it before)" if missed else ""
-        LOGGER.warning("%s%s", _line(event), more)
+        LOGGER.warning("%s%s", _line(event), more, extra=_fields(event))
 
 
 class Both:
@@ -77,6 +87,15 @@ def _line(event: Event) -> str:
     fields = msgspec.structs.asdict(event)
     told = " ".join(f"{name}={_field(value)}" for name, value in fields.items())
     return f"{type(event).__name__} {told}"
+
+
+def _fields(event: Event) -> dict[str, object]:
+    """The event for a log of JSON lines."""
+    fields = msgspec.structs.asdict(event).items()
+    told = {
+        name: _field(value)[1:-1] if isinstance(value, str) else value for name, value in fields
+    }
+    return {"event": {"type": type(event).__name__, **told}}
 
 
 def _field(value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,7 @@ class Published(msgspec.Struct, frozen=True):
         door: What it does: "serve", "mcp", "index" and so on.
         published_at: Wall seconds at which the document last changed.
         document: Its counters, its pressure, its last events: plain values.
+        host: The machine, where it is another one (or another home of this one).
     """
 
     pid: int
@@ -38,6 +40,7 @@ class Published(msgspec.Struct, frozen=True):
     door: str
     published_at: float
     document: dict[str, object]
+    host: str = ""
 
 
 class Registry:
@@ -97,6 +100,10 @@ class Registry:
                 path.unlink(missing_ok=True)
         return sorted(found, key=lambda told: (told.started, told.pid))
 
+    def is_me(self, told: Published) -> bool:
+        """Whether it is this process that told."""
+        return told.pid == self.pid and not told.host
+
     def request(self, what: str) -> int:
         """Asks all processes for something; the number of the request. Raises `OSError`."""
         self._make_folder()
@@ -119,7 +126,8 @@ class Registry:
     def close(self) -> None:
         """Leaves the registry; idempotent."""
         self._closed = True
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be none
+            self._path.unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

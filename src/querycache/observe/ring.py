@@ -10,13 +10,23 @@ from typing import cast
 import msgspec
 
 from querycache.clock import Clock
-from querycache.events import Event, Invalidated, Missed, NotStored, TierFailed, Unreadable
+from querycache.events import (
+    Event,
+    FileChanged,
+    Invalidated,
+    Missed,
+    NotStored,
+    Pressure,
+    TierFailed,
+    Unreadable,
+)
 
 _LABELS: dict[type[Event], str] = {
     Missed: "reason",
     NotStored: "reason",
     Unreadable: "reason",
     TierFailed: "operation",
+    Pressure: "level",
 }
 _TYPES: dict[str, type[Event]] = {type_.__name__: type_ for type_ in Event.__subclasses__()}
 
@@ -79,11 +89,15 @@ def events_from(rows: Iterable[object]) -> list[tuple[float, Event]]:
 def concerning(
     events: Iterable[tuple[float, Event]], key: str, tags: Collection[str] = ()
 ) -> list[tuple[float, Event]]:
-    """Those events that concern one entry: its own, and the invalidations of its `tags`."""
+    """Those events that concern one entry: its own, the invalidations of its `tags`, and the
+    changes of files that it is tagged with.
+    """
     return [
         (at, event)
         for at, event in events
-        if event.key == key or (isinstance(event, Invalidated) and event.tag in tags)
+        if event.key == key
+        or (isinstance(event, Invalidated) and event.tag in tags)
+        or (isinstance(event, FileChanged) and f"file:{event.key}" in tags)
     ]
 
 

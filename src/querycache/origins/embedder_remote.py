@@ -28,6 +28,7 @@ import numpy as np
 from querycache.clock import Clock
 from querycache.errors import ConfigError, EmbedderError
 from querycache.origins import embedding_wire as wire
+from querycache.ports.spending import Usage
 
 if TYPE_CHECKING:
     from querycache.ports.origins import Role, Vectors
@@ -118,6 +119,7 @@ class RemoteEmbedder:
         self.name: str = settings.dialect
         self.batch = settings.batch
         self.url = wire.endpoint(settings.dialect, settings.url)
+        self.usage = Usage()
         self._settings = settings
         self._clock = clock
         self._model: _Model | None = None
@@ -234,13 +236,18 @@ class RemoteEmbedder:
         answer = await self._post_patiently(body, wire.answer_limit(len(texts)))
         try:
             if len(answer) <= _INLINE_BYTES:
-                return wire.vectors(settings.dialect, answer, len(texts))
-            return await asyncio.to_thread(wire.vectors, settings.dialect, answer, len(texts))
+                read = wire.answered(settings.dialect, answer, len(texts))
+            else:
+                read = await asyncio.to_thread(wire.answered, settings.dialect, answer, len(texts))
         except wire.BadAnswerError as error:
             raise self._error(
                 f"gave {self._clean(str(error))}",
                 remedy="check that QUERYCACHE_EMBEDDER_URL is an embedding server of this kind",
             ) from error
+        if read.tokens:
+            self.usage.tokens += read.tokens
+            self.usage.characters += sum(map(len, texts))
+        return read.rows
 
     async def _post_patiently(self, body: bytes, limit: int) -> bytes:
         attempt = 1

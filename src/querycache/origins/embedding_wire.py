@@ -10,7 +10,7 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -43,10 +43,21 @@ class _Item(msgspec.Struct):
 
 class _OpenAIAnswer(msgspec.Struct):
     data: list[_Item]
+    usage: object = None
 
 
 class _OllamaAnswer(msgspec.Struct):
     embeddings: list[list[float]]
+    prompt_eval_count: object = None
+
+
+class Answered(NamedTuple):
+    """Unit rows in the order of the question, and the tokens that the server says it read; 0 where
+    it says nothing.
+    """
+
+    rows: Vectors
+    tokens: int
 
 
 class _ErrorText(msgspec.Struct):
@@ -112,16 +123,18 @@ def answer_limit(texts: int) -> int:
     return _ANSWER_BASE + texts * _ANSWER_PER_TEXT
 
 
-def vectors(dialect: Dialect, body: bytes, count: int) -> Vectors:
-    """Unit rows in the order of the question. Raises `BadAnswerError`."""
+def answered(dialect: Dialect, body: bytes, count: int) -> Answered:
+    """Reads an answer for `count` texts. Raises `BadAnswerError`."""
     try:
         if dialect == "openai":
-            found = _in_order(msgspec.json.decode(body, type=_OpenAIAnswer).data)
+            openai = msgspec.json.decode(body, type=_OpenAIAnswer)
+            found, used = _in_order(openai.data), openai.usage
+            known = cast("dict[str, object]", used) if isinstance(used, dict) else {}
+            tokens = known.get("prompt_tokens")
         else:
-            found = [
-                np.array(row, np.float64)
-                for row in msgspec.json.decode(body, type=_OllamaAnswer).embeddings
-            ]
+            ollama = msgspec.json.decode(body, type=_OllamaAnswer)
+            found = [np.array(row, np.float64) for row in ollama.embeddings]
+            tokens = ollama.prompt_eval_count
     except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error) as error:
         raise BadAnswerError(f"an answer that can't be read ({error})") from error
     if len(found) != count:
@@ -129,7 +142,9 @@ def vectors(dialect: Dialect, body: bytes, count: int) -> Vectors:
     lengths = sorted({len(row) for row in found})
     if len(lengths) != 1 or not lengths[0]:
         raise BadAnswerError(f"vectors of {lengths} dimensions")
-    return _units(np.stack(found))
+    return Answered(
+        _units(np.stack(found)), tokens if isinstance(tokens, int) and tokens > 0 else 0
+    )
 
 
 def _in_order(items: list[_Item]) -> list[NDArray[np.float64]]:

@@ -2,11 +2,10 @@
 
 Design note. A grammar's C code can hang, crash or eat memory on hostile text, holds the GIL, and
 can't be interrupted, so it runs in processes of its own: fresh interpreters (no fork of a process
-with threads and sockets) that speak frames over pipes. Requests are pipelined: the process always
-has the next file at hand, and answers in order, so the first waiter is the one whose file is being
-parsed. When its time is over the process dies; that file is cut by lines, and the others wait
-again for the next process. A process that dies of something else gets its file once more, then it
-is cut by lines too.
+with threads and sockets) that speak frames over pipes. Each has a thread of ours that writes a
+file, waits and reads, so that it belongs to no event loop and outlives each of them. When its time
+is over the process dies; that file is cut by lines, and the next one gets a new process. A process
+that dies of something else gets its file once more, then it is cut by lines too.
 
 The time is CPU time, counted by the process itself, so that a busy machine cuts a file no other
 way than an idle one: equal content and versions have to give equal chunks. Wall time is a second
@@ -19,13 +18,18 @@ import asyncio
 import hashlib
 import importlib.metadata
 import json
+import os
+import select
 import signal
+import subprocess
 import sys
-from collections import deque
-from typing import Literal, cast
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, cast
 
 import msgspec
 
+from querycache.clock import SystemClock
 from querycache.errors import NotAvailableError
 from querycache.origins import chunking
 from querycache.origins.chunking import chunks_of, cut_lines
@@ -38,7 +42,7 @@ MAX_BYTES = 1_000_000
 
 _WALL = 4  # times the CPU time
 _START_S = 30.0  # for a process to import what it needs
-_AT_ONCE = 8  # files on their way to one process
+_READ = 1 << 16
 _INLINE = 16_384  # bytes that are cut by lines in less time than a thread takes to start
 _TRIES = 2  # of a file whose process dies under it
 
@@ -58,8 +62,8 @@ class TreeSitterParser:
     `processes` parse side by side, started when first needed. A file gets `time_limit_s` of CPU
     time and four times that of wall time, and is cut by lines then (`had_errors`), as is a file
     that crashes its process twice.
-    Belongs to the event loop it is first used on. `parse` raises `NotAvailableError` where no
-    process can be started, and after `close`.
+    Works from any event loop and thread. `parse` raises `NotAvailableError` where no process can
+    be started, and after `close`.
     """
 
     def __init__(self, *, processes: int = 1, time_limit_s: float = 5.0) -> None:
@@ -88,7 +92,7 @@ class TreeSitterParser:
     async def close(self) -> None:
         self._closed = True
         for lane in self._lanes:
-            await lane.close()
+            await asyncio.to_thread(lane.close)
 
 
 async def _by_lines(language: str, data: bytes, *, had_errors: bool) -> ParsedFile:
@@ -106,183 +110,144 @@ def _version() -> str:
     return hashlib.blake2b(described.encode(), digest_size=8).hexdigest()
 
 
-class _EndedError(Exception):
-    """The process ended before its answer: late (killed over this file), crashed (over this file),
-    or waiting (over another one).
-    """
+class _LateError(Exception):
+    """The process took longer than it may over this file."""
 
-    def __init__(self, state: Literal["late", "crashed", "waiting"]) -> None:
-        super().__init__(state)
-        self.state = state
+
+class _CrashedError(Exception):
+    """The process died over this file."""
 
 
 class _Lane:
-    """One process at a time, replaced when it dies."""
+    """One process at a time, replaced when it dies, and the thread that talks to it."""
 
     def __init__(self, time_limit_s: float) -> None:
-        self.load = 0  # files waiting or being parsed
+        self.load = 0  # files waiting or being parsed; a hint
         self._time_limit_s = time_limit_s
-        self._starting = asyncio.Lock()
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="querycache-parser")
         self._process: _Process | None = None
-        self._ending: list[_Process] = []
         self._closed = False
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Reply).decode
 
     async def cut(self, request: Request) -> Reply | None:
         """None for a file that can't be parsed in time, or kills its process."""
         self.load += 1
         try:
-            async with self._room:
-                return await self._cut(request)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._cut, request)
+        except RuntimeError as error:  # the thread takes nothing more
+            raise NotAvailableError("the parser was closed") from error
         finally:
             self.load -= 1
 
-    async def _cut(self, request: Request) -> Reply | None:
-        crashes = 0
-        while crashes < _TRIES:
-            process = await self._running()
+    def close(self) -> None:
+        """Ends the process and the thread; who waits is told."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()  # what is being read ends
+        self._thread.shutdown()
+        if self._process is not None:
+            self._process.end()
+
+    def _cut(self, request: Request) -> Reply | None:
+        framed = frame(self._encode(request))
+        for _ in range(_TRIES):
+            process = self._running()
             try:
-                return await process.ask(request)
-            except _EndedError as ended:
-                if ended.state == "late":
-                    return None
-                crashes += ended.state == "crashed"
+                return self._decode(process.ask(framed, _WALL * self._time_limit_s))
+            except _LateError:
+                self._drop(process)
+                return None
+            except (_CrashedError, msgspec.MsgspecError):
+                self._drop(process)
         return None
 
-    async def _running(self) -> _Process:
-        async with self._starting:
-            if self._closed:
-                raise NotAvailableError("the parser was closed")
-            if self._process is None or not self._process.alive:
-                if self._process is not None:
-                    self._ending = [old for old in self._ending if not old.gone.done()]
-                    self._ending.append(self._process)
-                self._process = await _started(self._time_limit_s)
-            return self._process
+    def _running(self) -> _Process:
+        if not self._closed and self._process is None:
+            self._process = _Process(self._time_limit_s)
+        if self._closed or self._process is None:
+            raise NotAvailableError("the parser was closed")
+        return self._process
 
-    async def close(self) -> None:
-        self._closed = True
-        async with self._starting:
-            for process in (*self._ending, *([self._process] if self._process else [])):
-                process.end("waiting")
-                await process.gone
-            self._process, self._ending = None, []
+    def _drop(self, process: _Process) -> None:
+        self._process = None
+        process.end()
 
 
-async def _started(time_limit_s: float) -> _Process:
-    arguments = [json.dumps([entry for entry in sys.path if entry]), str(time_limit_s)]
-    try:
-        _, process = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Process(time_limit_s),
-            *(sys.executable, "-I", "-c", _BOOT, *arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError as error:
-        raise NotAvailableError(f"the parser's process does not start: {error}") from error
-    try:
-        async with asyncio.timeout(_START_S):
-            await process.ready
-    except (TimeoutError, _EndedError) as error:
-        raise NotAvailableError(
-            "the parser's process ended while it started",
-            remedy=f"run {sys.executable} -c 'import querycache.origins.parser_worker'",
-        ) from error
-    finally:
-        if not (process.ready.done() and not process.ready.cancelled() and process.alive):
-            process.end("waiting")
-            await process.gone
-    return process
-
-
-class _Process(asyncio.SubprocessProtocol):
-    """A running parser process: requests in, replies out, in order."""
+class _Process:
+    """A running parser process: one request, one reply. Belongs to one thread, but for `kill`."""
 
     def __init__(self, time_limit_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.alive = True
-        self.ready: asyncio.Future[None] = self._loop.create_future()
-        self.gone: asyncio.Future[None] = self._loop.create_future()
-        self._time_limit_s = time_limit_s
-        self._waiting: deque[asyncio.Future[Reply]] = deque()
-        self._received = bytearray()
-        self._timer: asyncio.TimerHandle | None = None
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(Reply).decode
+        """Raises `NotAvailableError` where it does not start."""
+        arguments = [json.dumps([entry for entry in sys.path if entry]), str(time_limit_s)]
+        try:
+            self._popen = subprocess.Popen(  # noqa: S603 -- our own interpreter
+                [sys.executable, "-I", "-c", _BOOT, *arguments],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise NotAvailableError(f"the parser's process does not start: {error}") from error
+        self.end = weakref.finalize(self, _end, self._popen)
+        self._now = SystemClock().monotonic
+        self._source = cast("IO[bytes]", self._popen.stdout).fileno()
+        self._sink = cast("IO[bytes]", self._popen.stdin).fileno()
+        os.set_blocking(self._sink, False)
+        try:
+            self.ask(b"", _START_S)
+        except (_LateError, _CrashedError) as error:
+            self.end()
+            raise NotAvailableError(
+                "the parser's process ended while it started",
+                remedy=f"run {sys.executable} -c 'import querycache.origins.parser_worker'",
+            ) from error
 
-    def ask(self, request: Request) -> asyncio.Future[Reply]:
-        answer: asyncio.Future[Reply] = self._loop.create_future()
-        if not self.alive:
-            answer.set_exception(_EndedError("waiting"))
-            return answer
-        self._waiting.append(answer)
-        if len(self._waiting) == 1:
-            self._set_timer()
-        stdin = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
-        stdin.write(frame(self._encode(request)))
-        return answer
+    def ask(self, framed: bytes, limit_s: float) -> bytes:
+        """The body of the reply. Raises `_LateError`, `_CrashedError`: then it must be ended."""
+        until = self._now() + limit_s
+        try:
+            rest = memoryview(framed)
+            while rest:
+                self._wait(self._sink, select.POLLOUT, until)
+                rest = rest[os.write(self._sink, rest) :]
+            (size,) = LENGTH.unpack(self._read(LENGTH.size, until))
+            return self._read(size, until)
+        except OSError:  # a pipe whose other end is gone
+            raise self._ended() from None
 
-    def end(self, state: Literal["late", "crashed", "waiting"]) -> None:
-        """Kills the process; `state` is what the file being parsed is told."""
-        if not self.alive:
-            return
-        self.alive = False
-        self._stop_timer()
-        self._transport.close()
-        waiting, self._waiting = self._waiting, deque()
-        for answer in waiting:
-            if not answer.done():
-                answer.set_exception(_EndedError(state))
-            state = "waiting"
-        if not self.ready.done():
-            self.ready.set_exception(_EndedError("crashed"))
+    def kill(self) -> None:
+        """From any thread."""
+        self._popen.kill()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.SubprocessTransport", transport)
+    def _read(self, size: int, until: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            self._wait(self._source, select.POLLIN, until)
+            part = os.read(self._source, min(size - len(data), _READ))
+            if not part:
+                raise self._ended()
+            data += part
+        return bytes(data)
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        del fd
-        self._received += data
-        while len(self._received) >= LENGTH.size:
-            (size,) = LENGTH.unpack_from(self._received)
-            end = LENGTH.size + size
-            if len(self._received) < end:
-                return
-            body = bytes(self._received[LENGTH.size : end])
-            del self._received[:end]
-            self._answer(body)
+    def _wait(self, pipe: int, what: int, until: float) -> None:
+        poll = select.poll()  # select(2) knows no descriptor past 1,023
+        poll.register(pipe, what)
+        left = until - self._now()
+        if left <= 0.0 or not poll.poll(left * 1000):
+            raise _LateError
 
-    def _answer(self, body: bytes) -> None:
-        self._stop_timer()
-        if not body:
-            self.ready.set_result(None)
-        elif self._waiting:
-            answer = self._waiting.popleft()
-            if self._waiting:
-                self._set_timer()
-            try:
-                reply = self._decode(body)
-            except msgspec.MsgspecError:
-                self._waiting.appendleft(answer)
-                self.end("crashed")
-                return
-            if not answer.done():  # its caller was cancelled
-                answer.set_result(reply)
+    def _ended(self) -> Exception:
+        self._popen.kill()
+        return _LateError() if self._popen.wait() == -signal.SIGPROF else _CrashedError()
 
-    def process_exited(self) -> None:
-        late = self._transport.get_returncode() == -signal.SIGPROF
-        self.end("late" if late else "crashed")
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self.end("crashed")
-        self.gone.set_result(None)
-
-    def _set_timer(self) -> None:
-        self._timer = self._loop.call_later(_WALL * self._time_limit_s, self.end, "late")
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

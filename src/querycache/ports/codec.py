@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -69,7 +70,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Codec(Protocol):
-    """Pure in effect: no I/O, no clock. What goes in comes out equal and of the same type.
+    """What goes in comes out equal and of the same type. Pure in effect, but for `prepare`: what a
+    codec seals with may lie in L2.
 
     `decode` gives a fresh object for each call, or one that nobody can change (read-only arrays,
     frozen structs).
@@ -89,8 +91,18 @@ class Codec(Protocol):
         """Raises `UnreadableError("bad_body")`."""
         ...
 
+    def prepare(
+        self, keys: Sequence[str], stored: Sequence[bytes | None] | None = None
+    ) -> Awaitable[None] | None:
+        """What must be awaited before entries of these names are sealed, or (with what is `stored`
+        under them) opened; None where nothing must. Awaiting raises `TierError`.
+        """
+        ...
+
     def seal(self, record: Record, shape: Shape = ANY) -> bytes:
-        """The envelope: what L2 sees."""
+        """The envelope: what L2 sees. Raises `TierError` where L2 did not say what to seal with:
+        then nothing must reach it.
+        """
         ...
 
     def open(self, key: str, data: bytes, shape: Shape = ANY) -> Record:

@@ -7,38 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from querycache.ports.latency import Latency
+from querycache.ports.tally import Tally
 from querycache.values import Stamp
-
-
-class Tally:
-    """Counts of one kind in one process: plain integers that the hit path increments.
-
-    `reasons` counts the misses by their reason; `l1`, `l2` and `load` are how long reads of a tier
-    and loads take (L1: by a sample that the background takes).
-    """
-
-    __slots__ = (
-        "errors",
-        "l1",
-        "l1_hits",
-        "l2",
-        "l2_hits",
-        "load",
-        "loads",
-        "misses",
-        "reasons",
-        "saved_s",
-        "sets",
-        "stale_hits",
-    )
-
-    def __init__(self) -> None:
-        self.l1_hits = self.l2_hits = self.stale_hits = self.misses = 0
-        self.loads = self.sets = self.errors = 0
-        self.saved_s = 0.0
-        self.reasons: dict[str, int] = {}
-        self.l1, self.l2, self.load = Latency(), Latency(), Latency()
 
 
 class _Held(msgspec.Struct, gc=False, eq=False):
@@ -83,7 +53,11 @@ class Entry(_Held, gc=False, eq=False, kw_only=True):
 
 
 class L1Info(msgspec.Struct, frozen=True):
-    """How full L1 is. Bytes include the overhead of each entry."""
+    """How full L1 is. Bytes include the overhead of each entry.
+
+    `max_size` and `max_bytes` are as configured; `share` of them is in force, and nothing comes in
+    unless it `admits`.
+    """
 
     size: int
     max_size: int
@@ -92,16 +66,18 @@ class L1Info(msgspec.Struct, frozen=True):
     evictions: int
     rejected: int
     policy: str
+    share: float = 1.0
+    admits: bool = True
 
 
 class L1(Protocol):
     """Entries in this process, bounded in entries and bytes at every moment. Synchronous; safe
-    under threads.
+    under threads. Where memory runs out in the middle of a change it drops all, and stays whole.
 
     `entries` is the live map from name to entry, for the hit path: look-ups need no lock. A reader
     that serves an entry must then do `entry.hits += 1`, and call `touch(entry)` where `touch` is
-    not None (a policy that orders by recency). Expiry is the reader's to check. `clear`, `remove`
-    and `shed` are the only ways out besides eviction and `sweep`.
+    not None (a policy that orders by recency). Expiry is the reader's to check. `clear`, `remove`,
+    `shed` and `limit` are the only ways out besides eviction and `sweep`.
     """
 
     entries: Mapping[str, Entry]
@@ -129,6 +105,13 @@ class L1(Protocol):
     def shed(self, share: float) -> int:
         """Evicts the least valuable `share` (0 to 1) of the bytes held; returns how many entries
         went.
+        """
+        ...
+
+    def limit(self, share: float, *, admit: bool = True) -> int:
+        """Puts `share` (0 to 1) of both configured bounds in force, and evicts what is beyond
+        them, in bounded steps; returns how many entries went. With `admit` off, or a share of 0,
+        nothing comes in: `put` is False, and an older one of its name goes.
         """
         ...
 
@@ -207,7 +190,23 @@ class L2Info(msgspec.Struct, frozen=True):
     lag_ms: float | None = None
 
 
-class L2(Protocol):
+class Secrets(Protocol):
+    """What all who share a tier must agree on, kept there beside the entries: small, wrapped by a
+    key that the tier does not know, and no entry. Every method raises `errors.TierError`.
+    """
+
+    async def secret(self, name: str, proposed: bytes | None = None) -> bytes | None:
+        """What is kept under `name`. Where nothing is, `proposed` is kept from now on: the first
+        writer's stays, and all get that.
+        """
+        ...
+
+    async def drop_secret(self, name: str) -> bool:
+        """Forgets what is kept under `name`; whether anything was."""
+        ...
+
+
+class L2(Secrets, Protocol):
     """Entries shared between processes. Every method raises `errors.TierError`, and only that,
     when the tier fails.
 
@@ -275,6 +274,17 @@ class L2(Protocol):
 
     def scan(self, prefix: str = "") -> AsyncIterator[Listing]:
         """Every live entry whose name begins with `prefix`; not a snapshot."""
+        ...
+
+    async def post(self, name: str, data: bytes, seconds: float) -> None:
+        """Tells other machines something for a while; `data` replaces what stood under `name`,
+        empty takes it down. No entry. Where processes of one machine alone share the tier, or
+        too many have posted, nothing is told.
+        """
+        ...
+
+    async def posts(self) -> dict[str, bytes]:
+        """What is posted now, by name."""
         ...
 
     async def info(self) -> L2Info: ...

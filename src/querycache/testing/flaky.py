@@ -111,6 +111,12 @@ class FlakyTier:
     async def release(self, key: str, token: str) -> None:
         await self._ask("release", lambda: self._inner.release(key, token))
 
+    async def secret(self, name: str, proposed: bytes | None = None) -> bytes | None:
+        return await self._ask("secret", lambda: self._inner.secret(name, proposed))
+
+    async def drop_secret(self, name: str) -> bool:
+        return await self._ask("drop_secret", lambda: self._inner.drop_secret(name))
+
     async def sweep(self, limit: int = 1000) -> int:
         return await self._ask("sweep", lambda: self._inner.sweep(limit))
 
@@ -126,6 +132,12 @@ class FlakyTier:
         finally:
             if isinstance(rows, AsyncGenerator):
                 await rows.aclose()
+
+    async def post(self, name: str, data: bytes, seconds: float) -> None:
+        await self._ask("post", lambda: self._inner.post(name, data, seconds))
+
+    async def posts(self) -> dict[str, bytes]:
+        return await self._ask("posts", self._inner.posts)
 
     async def info(self) -> L2Info:
         try:

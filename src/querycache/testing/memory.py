@@ -25,7 +25,9 @@ class SharedMemory:
         self.log: list[tuple[int, str, str]] = []  # source, "key" or "tag", name
         self.epoch = [0]
         self.leases: dict[str, tuple[str, float]] = {}
+        self.secrets: dict[str, bytes] = {}
         self.leased = 0
+        self.posts: dict[str, tuple[bytes, float]] = {}
 
     def tell(self, source: int, what: str, name: str) -> None:
         self.log.append((source, what, name))
@@ -127,6 +129,16 @@ class MemoryL2:
         if self.shared.leaseholder(key) == token:
             del self.shared.leases[key]
 
+    async def secret(self, name: str, proposed: bytes | None = None) -> bytes | None:
+        self.shared.check()
+        if proposed is not None:
+            return self.shared.secrets.setdefault(name, proposed)
+        return self.shared.secrets.get(name)
+
+    async def drop_secret(self, name: str) -> bool:
+        self.shared.check()
+        return self.shared.secrets.pop(name, None) is not None
+
     async def sweep(self, limit: int = 1000) -> int:
         self.shared.check()
         wall = self.shared.clock.wall()
@@ -148,6 +160,17 @@ class MemoryL2:
         for key, (data, expires_at) in sorted(self.shared.entries.items()):
             if key.startswith(prefix) and expires_at > wall:
                 yield Listing(key, len(data), expires_at)
+
+    async def post(self, name: str, data: bytes, seconds: float) -> None:
+        self.shared.check()
+        self.shared.posts.pop(name, None)
+        if data:
+            self.shared.posts[name] = (data, self.shared.clock.monotonic() + seconds)
+
+    async def posts(self) -> dict[str, bytes]:
+        self.shared.check()
+        now = self.shared.clock.monotonic()
+        return {name: data for name, (data, until) in self.shared.posts.items() if until > now}
 
     async def info(self) -> L2Info:
         try:

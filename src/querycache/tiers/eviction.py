@@ -44,6 +44,10 @@ class Policy(Protocol):
 
     def clear(self) -> None: ...
 
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """The tier's bounds are others from now on; who goes for them is asked for afterwards."""
+        ...
+
     def __len__(self) -> int: ...
 
 
@@ -66,6 +70,9 @@ class Fifo:
 
     def clear(self) -> None:
         self._order.clear()
+
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """An order knows no bounds."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -125,6 +132,9 @@ class Lfu:
         self._heap.clear()
         self._places.clear()
 
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """An order knows no bounds."""
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -155,6 +165,9 @@ class RandomChoice:
 
     def clear(self) -> None:
         self._entries.clear()
+
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """Chance knows no bounds."""
 
     def __len__(self) -> int:
         return len(self._entries)

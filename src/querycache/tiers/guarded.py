@@ -76,6 +76,12 @@ class GuardedTier:
     async def release(self, key: str, token: str) -> None:
         await self._ask("release", lambda: self._l2.release(key, token))
 
+    async def secret(self, name: str, proposed: bytes | None = None) -> bytes | None:
+        return await self._ask("secret", lambda: self._l2.secret(name, proposed))
+
+    async def drop_secret(self, name: str) -> bool:
+        return await self._ask("drop_secret", lambda: self._l2.drop_secret(name))
+
     async def sweep(self, limit: int = 1000) -> int:
         return await self._ask("sweep", lambda: self._l2.sweep(limit), patient=True)
 
@@ -91,6 +97,12 @@ class GuardedTier:
         finally:
             if isinstance(rows, AsyncGenerator):
                 await rows.aclose()
+
+    async def post(self, name: str, data: bytes, seconds: float) -> None:
+        await self._ask("post", lambda: self._l2.post(name, data, seconds))
+
+    async def posts(self) -> dict[str, bytes]:
+        return await self._ask("posts", self._l2.posts)
 
     async def info(self) -> L2Info:
         """Looks now, also while the breaker is open: what answers closes it."""

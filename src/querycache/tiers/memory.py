@@ -4,6 +4,9 @@ Readers take no lock: they look names up in `entries`, a dict whose single opera
 among threads, and bump `entry.hits`. Whatever changes the set of entries holds the one lock, and
 goes in an order that a reader in between can bear: room is made before an entry comes in, and a
 name that is replaced is never missing in between. `on_evict` is called with the lock let go.
+
+Where memory runs out between two steps of a change, what the policy knows and what `entries` holds
+may differ. All of it goes then: that is whole again, and gives back what it took.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ went. Measured against the process's growth (`bench/l1_memory.py`).
 """
 
 _LOOKS_PER_DROP = 64  # entries that a sweep with a limit looks at for each that it may drop
+_STEP = 256  # entries that go while the lock is held once
 
 
 def weigh(key: str, encoded_length: int) -> int:
@@ -49,8 +53,10 @@ class MemoryTier:
         on_evict: Callable[[Entry], None] | None = None,
         rng: Random | None = None,
     ) -> None:
-        self._max_entries = max_entries
+        self._configured = (max_entries, max_bytes)
+        self._max_entries = max_entries  # in force, as the next two
         self._max_bytes = max_bytes
+        self._share, self._admits = 1.0, True
         self._name = policy
         chance = rng or Random()  # noqa: S311 -- no secret
         self._policy = POLICIES[policy](max_entries, max_bytes, chance)
@@ -67,32 +73,18 @@ class MemoryTier:
     def put(self, entry: Entry) -> bool:
         """Adds or replaces; evicts what must go first. A replaced entry hands its hits on.
 
-        False if the entry alone is larger than the bound; an older one of its name goes even so,
-        since it would be served in place of its successor.
+        False if the entry alone is larger than the bound, or nothing is admitted; an older one of
+        its name goes even so, since it would be served in place of its successor.
         """
         evicted: list[Entry] = []
         with self._lock:
-            entries = self._entries
-            old = entries.get(entry.key)
-            others = len(entries)
-            if old is not None:
-                self._policy.discard(old)
-                self._bytes -= old.weight
-                entry.hits = old.hits
-                others -= 1
-            if entry.weight > self._max_bytes or self._max_entries < 1:
-                entries.pop(entry.key, None)
-                self._rejected += 1
-                return False
-            room = self._max_bytes - entry.weight
-            while self._bytes > room or others >= self._max_entries:
-                evicted.append(self._evict())
-                others -= 1
-            entries[entry.key] = entry
-            self._policy.admit(entry)
-            self._bytes += entry.weight
+            try:
+                kept = self._put(entry, evicted)
+            except MemoryError:
+                self._drop_all()
+                kept = False
         self._tell(evicted)
-        return True
+        return kept
 
     def remove(self, key: str) -> Entry | None:
         """Drops an entry; returns it, or None if there is none."""
@@ -106,11 +98,7 @@ class MemoryTier:
     def clear(self) -> int:
         """Drops all; returns how many."""
         with self._lock:
-            count = len(self._entries)
-            self._entries.clear()
-            self._policy.clear()
-            self._bytes = 0
-            return count
+            return self._drop_all()
 
     def sweep(self, now: float, limit: int = 0) -> int:
         """Drops what expired by `now` (monotonic s); returns how many.
@@ -135,25 +123,83 @@ class MemoryTier:
         """Evicts the least valuable `share` (0 to 1) of the bytes held; returns how many entries
         went.
         """
-        evicted: list[Entry] = []
         with self._lock:
             keep = self._bytes * (1.0 - share)
-            while self._entries and self._bytes > keep:
-                evicted.append(self._evict())
-        self._tell(evicted)
-        return len(evicted)
+        return self._evict_beyond(lambda: self._bytes > keep)
+
+    def limit(self, share: float, *, admit: bool = True) -> int:
+        """Puts `share` (0 to 1) of both configured bounds in force, and evicts what is beyond
+        them, in bounded steps; returns how many entries went. With `admit` off, or a share of 0,
+        nothing comes in.
+        """
+        entries, size = self._configured
+        with self._lock:
+            self._share, self._admits = share, admit
+            self._max_entries, self._max_bytes = int(entries * share), int(size * share)
+            self._policy.resize(self._max_entries, self._max_bytes)
+        return self._evict_beyond(
+            lambda: self._bytes > self._max_bytes or len(self._entries) > self._max_entries
+        )
 
     def info(self) -> L1Info:
         with self._lock:
             return L1Info(
                 size=len(self._entries),
-                max_size=self._max_entries,
+                max_size=self._configured[0],
                 bytes=self._bytes,
-                max_bytes=self._max_bytes,
+                max_bytes=self._configured[1],
                 evictions=self._evictions,
                 rejected=self._rejected,
                 policy=self._name,
+                share=self._share,
+                admits=self._admits and self._max_entries > 0 and self._max_bytes > 0,
             )
+
+    def _put(self, entry: Entry, evicted: list[Entry]) -> bool:
+        entries = self._entries
+        old = entries.get(entry.key)
+        others = len(entries)
+        if old is not None:
+            self._policy.discard(old)
+            self._bytes -= old.weight
+            entry.hits = old.hits
+            others -= 1
+        if entry.weight > self._max_bytes or self._max_entries < 1 or not self._admits:
+            entries.pop(entry.key, None)
+            self._rejected += 1
+            return False
+        room = self._max_bytes - entry.weight
+        while self._bytes > room or others >= self._max_entries:
+            evicted.append(self._evict())
+            others -= 1
+        entries[entry.key] = entry
+        self._policy.admit(entry)
+        self._bytes += entry.weight
+        return True
+
+    def _evict_beyond(self, beyond: Callable[[], bool]) -> int:
+        """Evicts while it is `beyond`, letting others in between; how many went."""
+        gone = 0
+        while True:
+            evicted: list[Entry] = []
+            with self._lock:
+                try:
+                    while self._entries and len(evicted) < _STEP and beyond():
+                        evicted.append(self._evict())
+                except MemoryError:
+                    gone += self._drop_all()
+                over = not self._entries or not beyond()
+            self._tell(evicted)
+            gone += len(evicted)
+            if over:
+                return gone
+
+    def _drop_all(self) -> int:
+        count = len(self._entries)
+        self._entries.clear()
+        self._policy.clear()
+        self._bytes = 0
+        return count
 
     def _drop(self, entry: Entry) -> bool:
         """Drops this very entry, unless another took its name meanwhile."""

@@ -78,6 +78,15 @@ class NullTier:
         if held is not None and held[0] == token:
             del self._leases[key]
 
+    async def secret(self, name: str, proposed: bytes | None = None) -> bytes | None:
+        """Nothing is shared, so nothing need be agreed on."""
+        del name
+        return proposed
+
+    async def drop_secret(self, name: str) -> bool:
+        del name
+        return False
+
     async def sweep(self, limit: int = 1000) -> int:
         del limit
         return 0
@@ -90,6 +99,13 @@ class NullTier:
         del prefix
         for listing in ():
             yield listing
+
+    async def post(self, name: str, data: bytes, seconds: float) -> None:
+        """Nothing: there are no other processes."""
+        del name, data, seconds
+
+    async def posts(self) -> dict[str, bytes]:
+        return {}
 
     async def info(self) -> L2Info:
         return L2Info(backend="none", connected=True, ping_ms=0.0, entries=0, bytes=0)
@@ -134,6 +150,10 @@ class AbsentTier(NullTier):
 
     async def bump(self, tags: Sequence[str]) -> dict[str, Stamp]:
         await super().bump(tags)
+        raise TierError(self._error)
+
+    async def drop_secret(self, name: str) -> bool:
+        del name
         raise TierError(self._error)
 
     async def info(self) -> L2Info:

@@ -172,6 +172,11 @@ class S3Fifo:
         self._small_entries = share * self._max_entries
         self._small_bytes = share * self._max_bytes
 
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """The queues' shares are of other bounds from now on."""
+        self._max_entries, self._max_bytes = max_entries, max_bytes
+        self._allot(self._share)
+
     def clear(self) -> None:
         self._small, self._main = Queue(), Queue()
         self._left_small.clear()

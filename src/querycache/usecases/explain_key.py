@@ -47,4 +47,5 @@ class ExplainKey:
         examined = await self._core.examiner.examine(name)
         found = examined.l2 or examined.l1
         tags = [state.tag for state in found.tags] if found else [kind_tag(kind)]
+        tags.append(key)  # `file:<path>` is also the tag of what was derived from the file
         return Explained(name, kind, examined, tuple(self._events_of(name, tags)))

@@ -142,9 +142,9 @@ class IndexProject:
         (None: waits as long as it takes), and `EmbedderError`.
         """
         started = self._clock.monotonic()
+        model = await self._model()  # first: loading it would keep the others waiting
         lock = await self._lock(name, progress, patience_s)
         try:
-            model = await self._model()
             versions = self.versions(model)
             index = await asyncio.to_thread(
                 self._indexes.open,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from querycache.cache.catalogue.project_context import Overview
+from querycache.cache.loading import Answer
 from querycache.cache.typed import TypedCache
 from querycache.errors import ProjectNotFoundError
 from querycache.ports.origins import Index, Indexes, IndexState, KnownFile, ProjectFiles
@@ -42,8 +43,8 @@ class ListProjects:
         self._files_of = files_of
         self._overviews = overviews
 
-    async def __call__(self) -> list[Listed]:
-        """All projects, by name."""
+    async def __call__(self, *, languages: bool = True) -> list[Listed]:
+        """All projects, by name. Without `languages`, which are cached, the cache is not asked."""
         found: list[Listed] = []
         for name in await asyncio.to_thread(self._indexes.names):
             try:
@@ -51,14 +52,14 @@ class ListProjects:
             except ProjectNotFoundError:  # forgotten meanwhile
                 continue
             try:
-                found.append(await self._listed(index))
+                found.append(await self._listed(index, languages=languages))
             finally:
                 index.close()
         return found
 
-    async def _listed(self, index: Index) -> Listed:
+    async def _listed(self, index: Index, *, languages: bool) -> Listed:
         state, known = await asyncio.to_thread(_at_once, index)
-        overview = await self.overview(state, known)
+        overview = (await self._overview(state, known)).value if languages else None
         return Listed(
             name=state.name,
             root=state.root,
@@ -67,16 +68,20 @@ class ListProjects:
             generation=state.change,
             indexed_at=state.indexed_at,
             stale_files=await asyncio.to_thread(_stale, self._files_of(state.root), known),
-            languages=dict(overview.languages),
+            languages=dict(overview.languages) if overview else {},
         )
 
-    async def overview(self, state: IndexState, known: Mapping[str, KnownFile]) -> Overview:
-        """The project at a glance, through its cache."""
+    async def overview(self, index: Index) -> Answer[Overview]:
+        """A project at a glance, through its cache."""
+        return await self._overview(*await asyncio.to_thread(_at_once, index))
 
+    async def _overview(
+        self, state: IndexState, known: Mapping[str, KnownFile]
+    ) -> Answer[Overview]:
         async def load() -> Overview:
             return await asyncio.to_thread(_overview, known)
 
-        return await self._overviews(state.name).get_or_load(state.digest, load)
+        return await self._overviews(state.name).answer(state.digest, load)
 
 
 def _at_once(index: Index) -> tuple[IndexState, Mapping[str, KnownFile]]:

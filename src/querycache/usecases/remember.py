@@ -10,9 +10,9 @@ import msgspec
 from querycache.cache.loading import Answer
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
-from querycache.cache.typed import file_tag, kind_tag, project_tag
+from querycache.cache.typed import base_tags, file_tag, project_tag
 from querycache.errors import UsageError
-from querycache.keys import Namer
+from querycache.keys import Namer, Scope
 from querycache.values import Kind
 
 _NAMES_KEPT = 8192
@@ -54,8 +54,15 @@ class Remember:
     """
 
     def __init__(
-        self, core: TwoTier, namer: Namer, policies: Mapping[Kind, Policy], batch_size: int
+        self,
+        core: TwoTier,
+        namer: Namer,
+        policies: Mapping[Kind, Policy],
+        batch_size: int,
+        scope: Scope = Scope(),  # noqa: B008 -- an immutable value
     ) -> None:
+        """Keys of a `scope` with a project belong to that project, and fall with it."""
+        self._scope = scope
         self._core = core
         self._namer = namer
         self._policies = policies
@@ -188,7 +195,7 @@ class Remember:
         if name is None:
             if len(self._names) >= _NAMES_KEPT:
                 self._names.clear()
-            name = self._names[key] = self._namer.raw(key)
+            name = self._names[key] = self._namer.raw(key, self._scope)
         return name
 
     def _policy(self, name: str) -> Policy:
@@ -197,7 +204,7 @@ class Remember:
     def _tags(self, key: str, tags: Sequence[str]) -> tuple[str, ...]:
         if isinstance(tags, str):
             raise UsageError("tags is a sequence of strings, not one string")
-        own: tuple[str, ...] = (kind_tag(self._namer.kind_of(self._name(key))),)
+        own = base_tags(self._namer.kind_of(self._name(key)), self._scope)
         head, colon, rest = key.partition(":")
         if colon and head == Kind.FILE:
             own = (*own, file_tag(rest))

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from querycache.errors import UsageError
-from querycache.ports.tiers import L1, Entry, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import L1, Entry
 
 MAX_TRACE_BYTES = 1 << 30
 """The largest trace that is read, unpacked, in bytes."""

@@ -103,7 +103,12 @@ class SearchCode:
             except OutdatedKeyError:
                 continue
             left_out = await self._changed(project, answer.value.hits)
-            if attempt == _ATTEMPTS - 1 or not await self._moved(project, answer, left_out):
+            if attempt == _ATTEMPTS - 1:
+                break
+            # Brought up since: what was compared was the files with the newer index.
+            if project.index.state().digest != state.digest:
+                continue
+            if not await self._moved(project, answer, left_out):
                 break
         else:
             state, answer = await self._ranked(project, question, patient=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from querycache.cache.filling import entry_for
 from querycache.cache.policy import Policy
 from querycache.ports.codec import Body, Form
-from querycache.ports.tiers import Entry, Tally
+from querycache.ports.tally import Tally
+from querycache.ports.tiers import Entry
 
 
 def made(policy: Policy, *, fresh: float, usable: float, load: float = 0.0) -> Entry:

@@ -123,7 +123,7 @@ def test_version_1_is_written_as_it_ever_was(name: str) -> None:
         (2, "B", 2, "bad_version"),
         (3, "B", 3, "bad_header"),  # no such compressor
         (3, "B", 0b11 << 3, "bad_header"),  # no such form
-        (3, "B", 1 << 5, "bad_header"),  # sealed
+        (3, "B", 1 << 5, "sealed"),
         (3, "B", 1 << 6, "bad_header"),
         (3, "B", 1 << 7, "bad_header"),
         (4, "B", 1, "bad_header"),  # a key id, a salt, a nonce without a seal

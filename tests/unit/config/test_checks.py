@@ -39,9 +39,7 @@ def test_certificates_that_exist_are_fine(tmp_path: Path):
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"CACHE_ENCRYPTION_ENABLED": "true"}, "CACHE_ENCRYPTION_ENABLED=true"),
         ({"CACHE_PROJECT_ISOLATION": "strict"}, "CACHE_PROJECT_ISOLATION=strict"),
-        ({"FILE_CACHE_ENCRYPTION": "true"}, "FILE_CACHE_ENCRYPTION=true"),
         ({"SEARCH_CACHE_MAX_SIZE": "10"}, "SEARCH_CACHE_MAX_SIZE=10"),
     ],
 )
@@ -66,7 +64,8 @@ def test_what_is_not_built_is_read_and_refused(
         {"CACHE_WRITE_STRATEGY": "WRITE_AROUND"},
         {"REDIS_HOST": "localhost", "CACHE_L2_BACKEND": "sqlite"},
         {"REDIS_HOST": "localhost", "CACHE_LEVEL": "L1_MEMORY"},
-        {"FILE_CACHE_ENCRYPTION": "false"},
+        {"FILE_CACHE_ENCRYPTION": "true"},
+        {"CACHE_ENCRYPTION_ENABLED": "true"},
     ],
 )
 def test_what_is_built_passes(tmp_path: Path, environ: dict[str, str]):

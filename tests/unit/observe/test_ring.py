@@ -10,6 +10,7 @@ from querycache.events import (
     ChannelLost,
     Event,
     Evicted,
+    FileChanged,
     Healed,
     Hit,
     Invalidated,
@@ -17,6 +18,7 @@ from querycache.events import (
     LoadFailed,
     Missed,
     NotStored,
+    Pressure,
     Stored,
     TierFailed,
     Unreadable,
@@ -37,6 +39,8 @@ EXAMPLES: list[Event] = [
     TierFailed("k", tier="sqlite", operation="read", error="locked"),
     Unreadable("k", reason="bad_magic"),
     Healed("k", found="newer"),
+    FileChanged("/src/a.py", lag_s=0.08, entries=2, project="shop"),
+    Pressure("", level="warning", used=81, limit=100, shed=7),
 ]
 
 
@@ -79,6 +83,12 @@ def test_what_concerns_an_entry():
     assert [event for _, event in ring.events_of("a", ["t"])] == [Hit("a", 1, stale=True), bumped]
     assert ring.events_of("a") == concerning(ring.events(), "a")
     assert not ring.events_of("c")
+
+
+def test_a_changed_file_concerns_what_was_derived_from_it():
+    changed = FileChanged("/src/a.py", lag_s=0.1, entries=1, project="")
+    ring = ring_of([changed, FileChanged("/src/b.py", lag_s=0.1, entries=1, project="")])
+    assert [event for _, event in ring.events_of("k", ["file:/src/a.py"])] == [changed]
 
 
 def test_every_type_of_event_is_an_example():

@@ -71,7 +71,7 @@ def test_settings_out_of_range(wrong: dict[str, object]) -> None:
 
 def test_numbers_of_any_size_become_unit_rows() -> None:
     body = b'{"embeddings": [[3e300, 4e300], [3e-300, -4e-300], [3, 4]]}'
-    rows = wire.vectors("ollama", body, 3)
+    rows = wire.answered("ollama", body, 3).rows
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.6, -0.8], [0.6, 0.8]], atol=1e-7)
 
 
@@ -100,3 +100,27 @@ def test_a_fingerprint_stays_under_noise_and_changes_with_the_model() -> None:
 )
 def test_the_words_of_a_refusal(body: bytes, words: str) -> None:
     assert wire.words_of(body, "KEY") == words
+
+
+@pytest.mark.parametrize(
+    ("dialect", "told", "tokens"),
+    [
+        ("openai", b'"usage": {"prompt_tokens": 7, "total_tokens": 9}', 7),
+        ("openai", b'"usage": {"prompt_tokens": null}', 0),
+        ("openai", b'"usage": "a lot"', 0),
+        ("openai", b'"usage": {"prompt_tokens": -3}', 0),
+        ("openai", b'"model": "m"', 0),
+        ("ollama", b'"prompt_eval_count": 5', 5),
+        ("ollama", b'"prompt_eval_count": "5"', 0),
+    ],
+)
+def test_the_tokens_are_those_that_the_server_tells(
+    dialect: wire.Dialect, told: bytes, tokens: int
+) -> None:
+    rows = {
+        "openai": b'"data": [{"embedding": [3, 4], "index": 0}]',
+        "ollama": b'"embeddings": [[3, 4]]',
+    }
+    read = wire.answered(dialect, b"{%b, %b}" % (rows[dialect], told), 1)
+    assert read.tokens == tokens
+    np.testing.assert_allclose(read.rows, [[0.6, 0.8]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -86,6 +87,22 @@ async def test_several_processes_share_the_work():
     finally:
         await parser.close()
     assert workers() == []
+
+
+async def test_a_child_of_a_fork_has_a_process_of_its_own(parser: TreeSitterParser):
+    await parser.parse("a.py", PYTHON)
+
+    def parsed_in_a_child() -> int:
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)  # whatever hangs
+        os._exit(asyncio.run(parser.parse("a.py", PYTHON)).had_errors)
+
+    assert await asyncio.to_thread(parsed_in_a_child) == 0
+    assert not (await parser.parse("a.py", PYTHON)).had_errors
+    assert len(workers()) == 1
 
 
 async def test_a_large_file_is_cut_by_lines(parser: TreeSitterParser):
@@ -191,12 +208,35 @@ import asyncio, os, signal, psutil
 from querycache.origins.parser import TreeSitterParser
 
 async def main():
-    await TreeSitterParser().parse("a.py", b"a = 1")
+    parser = TreeSitterParser()
+    await parser.parse("a.py", b"a = 1")
     print(psutil.Process().children()[0].pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
 """
+
+
+async def test_it_works_from_one_loop_after_another():
+    parser = TreeSitterParser()
+
+    def use() -> None:
+        for _ in range(3):
+            assert not asyncio.run(parser.parse("a.py", PYTHON)).had_errors
+            assert len(workers()) == 1
+        asyncio.run(parser.close())
+
+    await asyncio.to_thread(use)
+    assert workers() == []
+
+
+async def test_a_parser_that_nobody_holds_ends_its_process():
+    parser = TreeSitterParser()
+    await parser.parse("a.py", PYTHON)
+    (worker,) = workers()
+    del parser
+    gc.collect()
+    await until_gone(worker)
 
 
 async def test_a_process_does_not_outlive_its_parent():

@@ -10,7 +10,7 @@ import pytest
 from tests.behaviour.l1_suite import LARGE, L1Suite, check, drain, made
 
 from querycache.ports.tiers import L1, Entry
-from querycache.tiers.eviction import POLICIES
+from querycache.tiers.eviction import POLICIES, Fifo, Policy
 from querycache.tiers.memory import ENTRY_OVERHEAD, MemoryTier, weigh
 
 
@@ -166,3 +166,75 @@ def test_an_entry_that_takes_the_name_during_the_sweep_survives():
 
 def test_weight_is_name_and_value_and_overhead():
     assert weigh("name", 100) == ENTRY_OVERHEAD + 4 + 100
+
+
+class Starving(Fifo):
+    """A policy that finds no memory, now and then, in the middle of its work."""
+
+    def __init__(self, rng: Random) -> None:
+        super().__init__()
+        self.rng = rng
+
+    def admit(self, entry: Entry) -> None:
+        if self.rng.random() < 0.1:
+            raise MemoryError
+        super().admit(entry)
+
+    def victim(self) -> Entry:
+        found = super().victim()
+        if self.rng.random() < 0.1:
+            raise MemoryError
+        return found
+
+
+def test_where_memory_runs_out_it_stays_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(dict_of_policies(), "STARVING", lambda _n, _b, rng: Starving(rng))
+    chance = Random(3)  # noqa: S311 -- the same failures in every run
+    l1 = MemoryTier(max_entries=20, max_bytes=500, policy="STARVING", rng=chance)
+    outcomes: set[bool] = set()
+    for turn in range(2_000):
+        kept = l1.put(made(f"k{chance.randrange(40)}", chance.randrange(1, 60)))
+        outcomes.add(kept)
+        if turn % 50 == 0:
+            l1.shed(0.3)
+            l1.limit(0.5)
+            l1.limit(1.0)
+        check(l1)
+    assert outcomes == {True, False}
+
+
+def dict_of_policies() -> dict[str, Callable[[int, int, Random], Policy]]:
+    assert isinstance(POLICIES, dict)
+    return POLICIES
+
+
+def test_a_limit_lets_others_in_between():
+    """It takes the lock for some hundred evictions at a time."""
+    told: list[int] = []
+    l1 = MemoryTier(
+        max_entries=2_000, max_bytes=LARGE, on_evict=lambda _: told.append(l1.info().size)
+    )
+    for i in range(2_000):
+        l1.put(made(f"k{i}"))
+    assert l1.limit(0.1) == 1_800
+    assert len(set(told)) == -(-1_800 // 256)
+    check(l1)
+
+
+@pytest.mark.parametrize("policy", ["ADAPTIVE", "S3FIFO"])
+def test_the_queues_shrink_and_grow_with_the_bounds(policy: str):
+    """A tenth of the bounds in force is for what is new, so that a scan displaces nothing else."""
+    l1 = MemoryTier(max_entries=1_000, max_bytes=LARGE, policy=policy)
+    for i in range(1_000):
+        l1.put(made(f"k{i}"))
+    for i in range(50):
+        l1.entries[f"k{i}"].hits += 3
+    l1.limit(0.1)
+    for i in range(300):
+        l1.put(made(f"scan{i}"))
+    assert sum(f"k{i}" in l1.entries for i in range(50)) >= 45
+    l1.limit(1.0)
+    for i in range(2_000):
+        l1.put(made(f"more{i}"))
+    assert l1.info().size == 1_000
+    drain(l1)

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from tests.behaviour.l2_suite import L2Suite, Pair
 
+from querycache.errors import TierError
 from querycache.ports.tiers import L2, Backplane, Changes, Write
 from querycache.testing import FakeClock
 from querycache.tiers.backplane import LocalBackplane
-from querycache.tiers.null import NullTier
+from querycache.tiers.null import AbsentTier, NullTier
 
 
 class TestNullTier(L2Suite):
+    tells = False
     remembers = False
 
     @pytest.fixture(autouse=True)
@@ -69,3 +71,10 @@ def test_nobody_to_tell() -> None:
     backplane: Backplane = LocalBackplane()
     assert backplane.drain() == Changes(seen=backplane.epoch[0])
     backplane.close()
+
+
+@pytest.mark.asyncio
+async def test_a_tier_that_could_not_be_opened_says_not_that_it_is_empty() -> None:
+    tier = AbsentTier("sqlite", TierError("no disk"), FakeClock())
+    with pytest.raises(TierError, match="no disk"):
+        [listing async for listing in tier.scan()]

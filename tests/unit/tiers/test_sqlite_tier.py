@@ -29,6 +29,8 @@ async def two_tiers(
 
 
 class TestSqliteTier(L2Suite):
+    tells = False
+
     @asynccontextmanager
     async def opened(self, folder: Path) -> AsyncGenerator[Pair]:
         self.clock = FakeClock()

@@ -1,4 +1,4 @@
-"""Health, statistics over processes, projects, the query log and warming."""
+"""Health, statistics over processes, and projects."""
 
 from __future__ import annotations
 
@@ -177,49 +177,6 @@ async def test_projects_and_their_stale_files(tmp_path: Path) -> None:
         (project / "README.md").unlink()
         (row,) = await app.list_projects()
         assert row.stale_files == 2
-
-
-async def test_warming_asks_what_was_asked_most(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "sample")
-    async with app_at(tmp_path / "home") as app:
-        await app.index(str(project))
-        for query in ("greet", "greet", "server", "milk"):
-            await app.search(query, "sample")
-        assert app.query_log.popular("sample", 1) == ["greet"]
-    async with app_at(tmp_path / "home") as cold:
-        told: list[tuple[int, int]] = []
-
-        def tell(done: int, total: int) -> None:
-            told.append((done, total))
-
-        warmed = await cold.warm("sample", progress=tell)
-        assert (warmed.loaded, warmed.skipped, warmed.failed) == (3, 0, 0)
-        assert warmed.bytes > 0
-        assert told[-1] == (3, 3)
-        assert (await cold.search("server", "sample")).cache.tier == "l1"
-        again = await cold.warm("sample", ["server", " ", "new question"])
-        assert (again.loaded, again.skipped, again.failed) == (1, 1, 1)
-        none = await cold.warm("sample", ["a", "b"], budget_s=1e-9)
-        assert (none.loaded, none.skipped) == (0, 2)
-
-
-async def test_the_query_log_is_bounded_and_survives_garbage(tmp_path: Path) -> None:
-    async with app_at(tmp_path / "home") as app:
-        log = app.query_log
-        log.record("p", "kept")
-        (file,) = (tmp_path / "home" / "queries").iterdir()
-        assert file.stat().st_mode & 0o777 == 0o600
-        file.write_bytes(b'\xff garbage\n{"t": 1}\n' * 60_000)
-        log.record("p", "kept")
-        assert file.stat().st_size < 700_000
-        assert log.popular("p") == ["kept"]
-        log.record("p", "x" * 5000)
-        assert log.popular("p") == ["kept"]
-        for letter in "ab":
-            log.record(f"{'é' * 90}{letter}", letter)
-        assert log.popular(f"{'é' * 90}a") == ["a"]
-        log.forget("p")
-        assert log.popular("p") == []
 
 
 async def test_what_is_kept_is_readable_by_its_owner_alone(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -101,18 +101,18 @@ async def test_lost_events_and_time_lead_to_a_look_at_everything(tmp_path: Path)
     clock, watcher = FakeClock(), QuietWatcher()
     asked: list[Sequence[str] | None] = []
 
-    async def bring_up(paths: Sequence[str] | None) -> None:
+    async def look(paths: Sequence[str] | None) -> Sequence[float]:
         asked.append(paths)
         if len(asked) == 2:
             raise UsageError("the disk is gone")
+        return [0.25, 0.5] if len(asked) == 3 else []
 
     async with app_at(tmp_path / "home") as app:
         watch = WatchFiles(
             indexes=app.indexes, watcher=watcher, clock=clock, sweep_interval_s=30.0
         )
         files = app.files_of(str(project))
-        call: Callable[[Sequence[str] | None], Awaitable[object]] = bring_up
-        running = asyncio.ensure_future(watch("sample", files, call))
+        running = asyncio.ensure_future(watch("sample", files, look))
         await until(lambda: len(asked) == 1)
         watcher.batches.put_nowait(frozenset({"b", "a"}))
         await until(lambda: len(asked) == 2)
@@ -123,5 +123,54 @@ async def test_lost_events_and_time_lead_to_a_look_at_everything(tmp_path: Path)
         await clock.advance(31.0)
         await until(lambda: len(asked) == 4)
         assert asked == [None, ["a", "b"], None, None]
+        told = watch.watched["sample"].told()
+        assert (told["lag_ms_p50"], told["lag_ms_max"]) == (500.0, 500.0)
+        assert (told["batches"], told["sweeps"], told["listening"]) == (1, 3, True)
+        assert told["last_event_at"] == clock.wall() - 31.0
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        assert not watch.watched["sample"].alive
+
+
+async def test_watching_that_breaks_is_told_and_begins_anew(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    clock, watcher = FakeClock(), QuietWatcher()
+    asked: list[Sequence[str] | None] = []
+
+    async def look(paths: Sequence[str] | None) -> Sequence[float]:
+        asked.append(paths)
+        if len(asked) == 1:
+            raise ValueError("a defect")
+        return []
+
+    async with app_at(tmp_path / "home") as app:
+        watch = app.__dict__["watch_files"] = WatchFiles(
+            indexes=app.indexes, watcher=watcher, clock=clock, sweep_interval_s=30.0
+        )
+        running = asyncio.ensure_future(watch("sample", app.files_of(str(project)), look))
+        await until(lambda: len(asked) == 1)
+        await until(lambda: not watch.watched["sample"].watching)
+        assert watch.watched["sample"].error == "ValueError: a defect"
+        assert any(
+            str(project) in line and "a defect" in line
+            for line in (await app.status.health()).problems
+        )
+        await clock.advance(3.0)
+        await until(lambda: len(asked) == 2)
+        await until(lambda: watch.watched["sample"].error == "")
+        assert watch.watched["sample"].watching
+        assert not (await app.status.health()).problems
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert any("nobody watches" in line for line in (await app.status.health()).problems)
+
+
+async def test_a_root_that_went_is_told_until_it_is_back(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    async with app_at(tmp_path / "home") as app, app.running([str(project)]):
+        watched = app.watch_files.watched
+        await until(lambda: "sample" in watched and watched["sample"].listening)
+        project.rename(tmp_path / "away")
+        await until(lambda: "folder is gone" in watched["sample"].error)
+        (tmp_path / "away").rename(project)
+        await until(lambda: watched["sample"].error == "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from querycache.doors.cli import screen
-from querycache.doors.cli.options import Json, ProjectName, examples
+from querycache.doors.cli.options import Json, ProjectName, Yes, examples
 from querycache.doors.cli.running import FAILED, act
 from querycache.errors import UsageError
 from querycache.values import Kind
@@ -39,7 +40,11 @@ def add_to(app: typer.Typer) -> None:
     )(keys)
     app.command(epilog=examples("explain report:42"), rich_help_panel=_PANEL)(explain)
     app.command(
-        epilog=examples("invalidate --file src/app.py", "invalidate --project shop"),
+        epilog=examples(
+            "invalidate --file src/app.py",
+            "invalidate --project shop",
+            "invalidate --pattern 'search:*'",
+        ),
         rich_help_panel=_PANEL,
     )(invalidate)
 
@@ -155,7 +160,10 @@ def explain(
     *,
     json: Json = False,
 ) -> None:
-    """Explain an entry: where it is, whether it would be served, its last events."""
+    """Explain an entry: where it is, whether it would be served, its last events.
+
+    The exit status is 1 where no tier holds it.
+    """
     if not key:
         raise UsageError("the key is empty", remedy="see what there is: querycache keys")
 
@@ -163,17 +171,21 @@ def explain(
         return await app.explain_key(key), app.clock.wall()
 
     found, now = act("explain", work)
+    nowhere = not (found.entry.l1 or found.entry.l2 or found.entry.trouble)
     if json:
         from querycache.doors.http_api.wire import explanation
 
         screen.answer(explanation(found))
-        return
-    from querycache.doors.cli.explanation import as_text
+    else:
+        from querycache.doors.cli.explanation import as_text
 
-    screen.out().print(as_text(found, now), soft_wrap=True)
+        screen.out().print(as_text(found, now), soft_wrap=True)
+        if nowhere:
+            screen.say("no tier holds it; see what there is: querycache keys")
+    raise typer.Exit(FAILED if nowhere else 0)
 
 
-def invalidate(
+def invalidate(  # noqa: PLR0913 -- options
     *,
     file: Annotated[
         list[Path] | None,
@@ -184,18 +196,29 @@ def invalidate(
     ] = "",
     tag: Annotated[str, typer.Option("--tag", help="All entries that carry a tag.")] = "",
     key: Annotated[str, typer.Option("--key", help="One entry.")] = "",
+    pattern: Annotated[
+        str,
+        typer.Option(
+            "--pattern",
+            metavar="GLOB",
+            help="Entries by name: a kind ('search:*'), a project"
+            " ('codebase_rag:*:shop:*'), keys of your own ('report:*').",
+        ),
+    ] = "",
     everything: Annotated[bool, typer.Option("--all", metavar="", help="All entries.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Make entries unreachable at once, in all processes.
 
-    Exactly one option says which. The exit status is 1 where the shared tier is down: then it and
-    other processes still serve them.
+    Exactly one option says which; --all of a shared Redis asks first, on a terminal. The name of
+    a project is never read as a pattern. The exit status is 1 where the shared tier is down: then
+    it and other processes still serve them.
     """
-    if sum(map(bool, (file, project, tag, key, everything))) != 1:
+    if sum(map(bool, (file, project, tag, key, pattern, everything))) != 1:
         raise UsageError(
             "what to invalidate must be said by exactly one option",
-            remedy="give --file, --project, --tag, --key or --all",
+            remedy="give --file, --project, --tag, --key, --pattern or --all",
         )
 
     def work(app: App) -> Awaitable[Invalidated]:
@@ -205,10 +228,11 @@ def invalidate(
             (project, app.invalidate.project),
             (tag, app.invalidate.tag),
             (key, app.invalidate.key),
+            (pattern, app.invalidate.pattern),
         ):
             if value:
                 return cut(value)
-        return app.invalidate.everything()
+        return _everything(app, sure=yes)
 
     done = act("invalidate", work)
     if json:
@@ -221,3 +245,9 @@ def invalidate(
             " do it again when `querycache health` says that it is back"
         )
     raise typer.Exit(0 if done.told else FAILED)
+
+
+def _everything(app: App, *, sure: bool) -> Awaitable[Invalidated]:
+    if app.config.l2_backend == "redis" and not sure and sys.stdin.isatty():
+        typer.confirm("drop every entry of the shared Redis?", abort=True, err=True)
+    return app.invalidate.everything()

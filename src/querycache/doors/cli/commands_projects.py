@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from querycache.doors.cli import screen
 from querycache.doors.cli.options import Json, ProjectName, Yes, examples
 from querycache.doors.cli.running import MISUSED, act
-from querycache.errors import ProjectNotFoundError, UsageError
+from querycache.errors import ProjectNotFoundError
 from querycache.ports.origins import Mode
 
 if TYPE_CHECKING:
@@ -164,7 +164,11 @@ def warm(
     *,
     queries: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Ask these, one a line, instead of the most asked."),
+        typer.Option(
+            metavar="FILE",
+            help="Ask these, instead of what was asked most: one a line, as text or as JSON"
+            " objects with query, limit, mode, language, path.",
+        ),
     ] = None,
     budget_s: Annotated[float, typer.Option(min=0, help="Stop after so many seconds.")] = 30.0,
     budget_mb: Annotated[
@@ -172,42 +176,35 @@ def warm(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Ask beforehand what was asked most.
+    """Index what changed, and ask beforehand what was asked most.
 
-    The answers are in the shared tier then, where every process finds them.
+    The answers are in the shared tier then, where every process finds them. What is there already
+    is skipped, so a run that was stopped goes on where it was.
     """
-    asked = None if queries is None else _lines(queries)
+    from querycache.doors.cli import warming
+
+    asked = None if queries is None else warming.questions_in(queries)
     from querycache.doors.cli.progress import counting
 
-    async def work(app: App) -> Warmed:
+    async def work(app: App) -> tuple[Warmed, list[str]]:
         with counting("warming", app.clock) as progress:
-            return await app.warm(
+            done = await app.warm(
                 project,
                 asked,
                 budget_s=budget_s,
                 budget_bytes=float("inf") if budget_mb is None else budget_mb * _MB,
+                lasting=True,
                 progress=progress,
             )
+        return done, await warming.notes(app, done, project if asked is None else "")
 
-    done = act("warm", work, told=True)
+    done, notes = act("warm", work, told=True)
     if json:
         screen.answer(done)
-        return
-    screen.out().print(
-        f"{done.loaded} loaded, {done.skipped} skipped, {done.failed} failed;"
-        f" {done.bytes / _MB:.1f} MB, {done.took_ms / 1e3:.1f} s"
-    )
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{file} can't be read: {getattr(error, 'strerror', None) or error}",
-            remedy="name a text file with one query a line",
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
+    else:
+        screen.out().print(warming.as_text(done), soft_wrap=True)
+    for note in notes:
+        screen.say(f"note: {note}")
 
 
 def _ask(question: str) -> None:

@@ -40,6 +40,10 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve /metrics and /metrics/cache here as well."),
+    ] = None,
     no_watch: NoWatch = False,
 ) -> None:
     """Serve HTTP and MCP over HTTP on one port, and keep the indexes up to date.
@@ -59,7 +63,15 @@ def serve(
     async def work(app: App) -> None:
         from querycache.doors.http_api.app import serve as serve_http
 
-        await serve_http(app, roots, host=host, port=port, watch=not no_watch, started=started)
+        await serve_http(
+            app,
+            roots,
+            host=host,
+            port=port,
+            metrics_port=metrics_port,
+            watch=not no_watch,
+            started=started,
+        )
 
     act("serve", work)
 

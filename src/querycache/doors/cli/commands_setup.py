@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from querycache.doors.cli import screen
+from querycache.doors.cli import commands_doctor, commands_rollback, screen
 from querycache.doors.cli.options import Json, examples
 from querycache.doors.cli.running import FAILED, act, settings
 from querycache.errors import ConfigError, NotAvailableError
@@ -21,12 +22,13 @@ _PANEL = "Set-up"
 
 def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
-    config = typer.Typer(no_args_is_help=True, help="Show, check and apply the settings.")
+    config = typer.Typer(no_args_is_help=True, help="Show, check, apply and keep the settings.")
     config.command(epilog=examples("config show", "config show --changed --json"))(show)
-    config.command(epilog=examples("config check"))(check)
+    config.command(epilog=examples("config check", "config check redis.conf"))(check)
     config.command(
         "apply-redis", epilog=examples("config apply-redis", "config apply-redis --json")
     )(apply_redis)
+    commands_rollback.add_to(config)
     models = typer.Typer(no_args_is_help=True, help="List and install embedding models.")
     models.command("list", epilog=examples("models list"))(list_models)
     models.command(epilog=examples("models install minilm"))(install)
@@ -57,11 +59,21 @@ def show(
         screen.out().print("every setting is at its default")
 
 
-def check(*, json: Json = False) -> None:
-    """Check the settings.
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(help="A redis.conf to check, instead of the settings.")
+    ] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Check the settings, or a redis.conf.
 
-    The exit status is 1 if one is wrong or asks for what this build can't do.
+    The exit status is 1 if a setting is wrong or asks for what this build can't do, or if a line
+    would keep Redis from starting.
     """
+    if file is not None:
+        commands_doctor.check_redis_conf(file, json=json)
+    from querycache.assembly.sealing import key_findings
     from querycache.config import check as refuse
     from querycache.config import load_config
 
@@ -72,6 +84,8 @@ def check(*, json: Json = False) -> None:
         loaded = load_config()
         warnings = list(loaded.warnings)
         refuse(loaded.config)
+        for finding in key_findings(loaded.config):
+            problems, remedy = [finding.evidence], finding.remedy
     except ConfigError as error:
         problems, remedy = [str(error)], error.remedy
     if json:

@@ -9,10 +9,14 @@ import typer
 
 from querycache.doors.cli import (
     commands_cache,
+    commands_doctor,
+    commands_key,
     commands_measure,
+    commands_profile,
     commands_projects,
     commands_serving,
     commands_setup,
+    commands_upkeep,
 )
 
 _EPILOG = """[dim]Start with:[/]
@@ -79,8 +83,12 @@ def _start(
 for _commands in (
     commands_projects,
     commands_cache,
+    commands_doctor,
     commands_serving,
     commands_setup,
+    commands_upkeep,
+    commands_key,
     commands_measure,
+    commands_profile,
 ):
     _commands.add_to(app)

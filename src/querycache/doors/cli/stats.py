@@ -11,13 +11,24 @@ from rich.text import Text
 from querycache.doors.cli import screen
 from querycache.doors.cli.render import agreement, cell, size, span, table
 from querycache.doors.http_api import wire
-from querycache.usecases.show_status import KindCounts, Snapshot, Tiers
+from querycache.usecases.show_status import (
+    KindCounts,
+    Quantiles,
+    Snapshot,
+    Tiers,
+    latencies,
+    reasons,
+    savings,
+)
 
 if TYPE_CHECKING:
     from querycache.assembly import App
     from querycache.observe.registry import Published
 
 _REFRESH_S = 1.0
+_SECOND_MS = 1000.0
+_QUANTILES = ("p50", "p95", "p99")
+_REASONS = {"absent": "never asked before", "l2_down": "while L2 was down"}
 
 
 class Stats(NamedTuple):
@@ -26,6 +37,7 @@ class Stats(NamedTuple):
     told: list[tuple[Published, Snapshot]]
     tiers: Tiers
     now: float
+    price: float = 0.0
 
     @property
     def snapshots(self) -> list[Snapshot]:
@@ -38,6 +50,7 @@ class Stats(NamedTuple):
             self.snapshots,
             self.tiers,
             [wire.process(*told, this=False) for told in self.told],
+            price=self.price,
             since=oldest,
             uptime_s=round(self.now - oldest, 3),
         )
@@ -49,13 +62,15 @@ class Stats(NamedTuple):
                 "no querycache process is running: counts live as long as the process that made"
                 " them\nstart one: querycache serve"
             )
-        return Group(
-            self._who(), Text(), self._by_tier(), self._agreement(), Text(), self._by_kind()
-        )
+        parts = (self._by_tier(), self._by_kind(), self._why_missed(), self._saved())
+        spaced = [part for block in parts if block for part in (Text(), block)]
+        return Group(self._who(), *spaced, self._agreement())
 
     def _who(self) -> Text:
         named = (
-            f"{who.door} {who.pid} (up {span(self.now - who.started)})" for who, _ in self.told
+            f"{who.door} {who.pid}{f' on {who.host}' if who.host else ''}"
+            f" (up {span(max(0.0, self.now - who.started))})"
+            for who, _ in self.told
         )
         count = len(self.told)
         text = Text(f"{count} living process{'es' if count > 1 else ''}: ", "dim")
@@ -63,8 +78,9 @@ class Stats(NamedTuple):
         return text
 
     def _by_tier(self) -> Table:
-        numbers = ("hits", "misses", "hit rate", "errors", "entries", "size")
+        numbers = ("hits", "misses", "hit rate", "errors", "entries", "size", *_QUANTILES)
         made = table("tier", *numbers, numbers=numbers)
+        timed = latencies([kind for one in self.snapshots for kind in one.kinds.values()])
         l1, l2 = self.tiers.l1, self.tiers.l2
         filled = {
             "L1": (f"{l1.size:,}", size(l1.memory_usage_bytes)),
@@ -73,14 +89,34 @@ class Stats(NamedTuple):
                 "-" if l2.bytes is None else size(l2.bytes),
             ),
         }
-        for name, tier, errors in (("L1", l1, 0), ("L2", l2, l2.errors)):
+        rows = (("L1", l1, 0, timed.l1), ("L2", l2, l2.errors, timed.l2))
+        for name, tier, errors, took in rows:
             if not tier.enabled:
                 made.add_row(name, *["-"] * len(numbers), style="dim")
                 continue
             rate = _rate(tier.hits, tier.misses)
             counts = (f"{tier.hits:,}", f"{tier.misses:,}", rate, f"{errors:,}")
-            made.add_row(Text(name, "bold"), *counts, *filled[name])
+            made.add_row(Text(name, "bold"), *counts, *filled[name], *_quantiles(took))
         return made
+
+    def _why_missed(self) -> Text | None:
+        """The misses by reason."""
+        found = reasons(kind for one in self.snapshots for kind in one.kinds.values())
+        told = ", ".join(f"{count:,} {_REASONS.get(name, name)}" for name, count in found.items())
+        return Text.assemble(("misses: ", "bold"), told) if told else None
+
+    def _saved(self) -> Text | None:
+        """What was not sent to the embedding model."""
+        saved = savings(self.snapshots, self.price)
+        if not (saved.texts or saved.texts_sent):
+            return None
+        about = "about " if saved.tokens_estimated else ""
+        told = (
+            f"{saved.texts:,} of {saved.texts + saved.texts_sent:,} embeddings, {saved.calls:,}"
+            f" calls, {about}{saved.tokens:,} tokens, {span(saved.ms / 1e3)}"
+        )
+        money = "" if saved.money is None else f", {saved.money:,.3g} by the price of a token"
+        return Text.assemble(("saved:  ", "bold"), (told + money, "green"))
 
     def _agreement(self) -> Text:
         """What comparisons of the tiers found, what L2 was not told yet, and how far news lags."""
@@ -88,7 +124,8 @@ class Stats(NamedTuple):
         return Text(agreement(l2.coherency, l2.pending, l2.lag_ms, self.now), "dim")
 
     def _by_kind(self) -> Table:
-        numbers = ("L1 hits", "L2 hits", "misses", "hit rate", "loads", "writes", "time saved")
+        numbers = ("L1 hits", "L2 hits", "misses", "hit rate", "writes", "loads", "load p95")
+        numbers = (*numbers, "time saved")
         made = table("kind", *numbers, numbers=numbers)
         for kind in sorted({kind for snapshot in self.snapshots for kind in snapshot.kinds}):
             counts = [snapshot.kinds.get(kind, KindCounts()) for snapshot in self.snapshots]
@@ -99,7 +136,8 @@ class Stats(NamedTuple):
             saved = sum(count.saved_s for count in counts)
             idle = not (l1 or l2 or misses or sets)
             cells = (*(f"{n:,}" for n in (l1, l2, misses)), _rate(l1 + l2, misses))
-            cells = (*cells, f"{loads:,}", f"{sets:,}", span(saved) if saved else "-")
+            load = _time(latencies(counts).load.p95_ms)
+            cells = (*cells, f"{sets:,}", f"{loads:,}", load, span(saved) if saved else "-")
             made.add_row(cell(kind, "" if idle else "bold"), *cells, style="dim" if idle else "")
         return made
 
@@ -109,7 +147,7 @@ async def look(app: App) -> Stats:
     told = await app.processes()
     health = await app.status.health()
     tiers = app.status.shaped([snapshot for _, snapshot in told], health)
-    return Stats(told, tiers, app.clock.wall())
+    return Stats(told, tiers, app.clock.wall(), app.config.embedder.price)
 
 
 async def watched(app: App) -> None:
@@ -125,6 +163,20 @@ async def watched(app: App) -> None:
         while True:
             live.update((await look(app)).as_text(), refresh=True)
             await app.clock.sleep(_REFRESH_S)
+
+
+def _quantiles(took: Quantiles) -> tuple[str, ...]:
+    return tuple(_time(ms) for ms in (took.p50_ms, took.p95_ms, took.p99_ms))
+
+
+def _time(ms: float | None) -> str:
+    """A latency: three digits, and its unit."""
+    if ms is None:
+        return "-"
+    for limit, unit, name in ((1.0, 1e-3, "us"), (_SECOND_MS, 1.0, "ms")):
+        if ms < limit:
+            return f"{ms / unit:.3g} {name}"
+    return f"{ms / _SECOND_MS:.3g} s"
 
 
 def _rate(hits: int, misses: int) -> str:

@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from importlib.metadata import version
@@ -22,12 +22,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from querycache.assembly.app import App
+from querycache.doors.dashboard.live import Live
+from querycache.doors.http_api import routes_dashboard
 from querycache.doors.http_api.asked import Asked, NothingAsked
 from querycache.doors.http_api.connection import Server, listen
 from querycache.doors.http_api.guard import LOCAL_NAMES, UNEXPECTED, Guard, failure
+from querycache.doors.http_api.metrics_port import beside
 from querycache.doors.http_api.openapi import document
-from querycache.doors.http_api.route import Route, Served, status_of
+from querycache.doors.http_api.route import Route, Served, Text, status_of
 from querycache.doors.http_api.routes import ROUTES
+from querycache.doors.http_api.routes_metrics import ROUTES as METRICS
 from querycache.doors.mcp_server.background import living
 from querycache.doors.mcp_server.first_run import FirstRun
 from querycache.doors.mcp_server.logs import log_to_stderr
@@ -54,6 +58,7 @@ def create_app(
     """
     ours = (*LOCAL_NAMES, *names)
     served = Served(app, FirstRun(roots, _INDEXING_S))
+    live, token = Live(app), app.config.safety.token.reveal()
 
     async def the_app() -> App:
         return app
@@ -61,9 +66,9 @@ def create_app(
     mcp = over_http(mcp_server(the_app, roots), ours)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with living(app, roots, watch=watch), mcp.running():
-            yield
+    async def lifespan(_: Starlette) -> AsyncGenerator[Mapping[str, Callable[[], None]]]:
+        async with living(app, roots, watch=watch), mcp.running(), live.running():
+            yield {"ending": live.end}
 
     application = Starlette(
         routes=[
@@ -85,14 +90,29 @@ def create_app(
                 )
                 for path, (name, kind) in _PAGES.items()
             ),
+            *routes_dashboard.routes(live, with_token=bool(token)),
             routing.Route("/mcp", mcp.endpoint, methods=["POST"]),
         ],
-        middleware=[Middleware(Guard, names=ours, token=app.config.safety.token.reveal())],
+        middleware=[Middleware(Guard, names=ours, token=token, open_pages=routes_dashboard.PAGES)],
         exception_handlers={HTTPException: _not_routed},
         lifespan=lifespan,
     )
     application.router.redirect_slashes = False
     return application
+
+
+def metrics_app(app: App, names: Sequence[str] = ()) -> Starlette:
+    """The routes for metrics alone, behind the same guard."""
+    served = Served(app, FirstRun((), _INDEXING_S))
+    token = app.config.safety.token.reveal()
+    return Starlette(
+        routes=[
+            routing.Route(route.path, _endpoint(served, route), methods=[route.method])
+            for route in METRICS
+        ],
+        middleware=[Middleware(Guard, names=(*LOCAL_NAMES, *names), token=token)],
+        exception_handlers={HTTPException: _not_routed},
+    )
 
 
 async def serve(  # noqa: PLR0913 -- the options of the command
@@ -101,29 +121,36 @@ async def serve(  # noqa: PLR0913 -- the options of the command
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    metrics_port: int | None = None,
     watch: bool = True,
     names: Sequence[str] = (),
     started: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serves until SIGINT or SIGTERM. `started` is told the address when requests are answered;
-    `names` are host names that are served beside the local ones and `host`.
+    `names` are host names that are served beside the local ones and `host`; the routes for metrics
+    are also served on `metrics_port`.
 
     Raises `NotAvailableError` for an address that can't be listened on, `UsageError` for a root
     that is no folder and a
     `host` that other machines can reach while no token is set.
     """
-    log_to_stderr(app.config.watch.log_level)
+    log_to_stderr(app.config.watch.log_level, app.config.watch.log_format)
     for root in roots:
         await asyncio.to_thread(app.find_project.name_for, root)
-    listener = await asyncio.to_thread(_listener, host, port, bool(app.config.safety.token))
+    has_token = bool(app.config.safety.token)
+    listener = await asyncio.to_thread(_listener, host, port, has_token)
     address, bound = listener.getsockname()[:2]
-    own = await asyncio.to_thread(_own_names, host, address)
+    ours = (*names, *await asyncio.to_thread(_own_names, host, address))
     server = Server(
-        create_app(app, roots=roots, watch=watch, names=(*names, *own)),
+        create_app(app, roots=roots, watch=watch, names=ours),
         lambda: started(f"http://{_bracketed(host)}:{bound}"),
     )
     try:
-        await server.serve(sockets=[listener])
+        plotted = None
+        if metrics_port is not None:
+            plotted = await asyncio.to_thread(_listener, host, metrics_port, has_token)
+        async with beside(metrics_app(app, ours), plotted):
+            await server.serve(sockets=[listener])
     finally:
         listener.close()
 
@@ -166,7 +193,8 @@ def _bracketed(host: str) -> str:
 def _endpoint(served: Served, route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         try:
-            reply = await route.call(served, await _asked(route, request))
+            with served.app.tracing.span(f"{route.method} {route.path}"):
+                reply = await route.call(served, await _asked(route, request))
         except QueryCacheError as error:
             status = status_of(error)
             if status is HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -175,8 +203,9 @@ def _endpoint(served: Served, route: Route) -> Callable[[Request], Awaitable[Res
         except Exception:
             _logger.exception("%s %s failed", route.method, route.path)
             return _failed(UNEXPECTED.status, UNEXPECTED.name, UNEXPECTED.message)
-        body = msgspec.json.encode(reply.answer)
-        return Response(body, reply.status, reply.headers, "application/json")
+        said = reply.answer
+        body = said.text.encode() if isinstance(said, Text) else msgspec.json.encode(said)
+        return Response(body, reply.status, reply.headers, route.media)
 
     return answer
 

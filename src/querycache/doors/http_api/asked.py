@@ -42,7 +42,9 @@ class IndexAsked(Asked, frozen=True):
 
 
 class WarmAsked(Asked, frozen=True):
-    """A project to warm up: with `queries`, else with what was asked most."""
+    """A project to warm up: with `queries`, else with what was asked most; until `budget_s`
+    seconds are over, or memory grew by `budget_mb` MiB.
+    """
 
     project: Name = ""
     queries: Annotated[list[Text], msgspec.Meta(max_length=1000)] | None = None
@@ -57,6 +59,9 @@ class InvalidateAsked(Asked, frozen=True):
     project: Name | None = None
     tag: Name | None = None
     key: Path | None = None
+    pattern: Annotated[
+        str | None, msgspec.Meta(description="A glob: `search:*`, `codebase_rag:*:shop:*`.")
+    ] = None
     all: bool = False
 
 

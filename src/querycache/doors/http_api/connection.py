@@ -92,6 +92,13 @@ class Server(uvicorn.Server):
             )
         )
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Waits for answers that are under way; for those without an end, after the application's
+        `ending`, a function in the state of its lifespan.
+        """
+        self.lifespan.state.get("ending", lambda: None)()
+        await super().shutdown(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:

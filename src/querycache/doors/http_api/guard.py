@@ -66,13 +66,22 @@ class _RefusedError(Exception):
 
 class Guard:
     """ASGI middleware. `names` are the host names that are ours (an IPv6 address in brackets);
-    `token` is what every request but those for health must present, "" for none.
+    `token` is what every request must present but those for health and for `open_pages`, which
+    hold nothing that is anybody's; "" for none.
     """
 
-    def __init__(self, app: ASGIApp, *, names: Iterable[str] = LOCAL_NAMES, token: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        names: Iterable[str] = LOCAL_NAMES,
+        token: str,
+        open_pages: Iterable[str] = (),
+    ) -> None:
         self._app = app
         self._names = frozenset(name.lower() for name in names)
         self._token = sha256(token.encode()).digest() if token else b""
+        self._open_pages = frozenset(open_pages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -163,6 +172,8 @@ class Guard:
             )
         path: str = scope["path"]
         if path == "/health/live" or (near and path.startswith("/health/")):
+            return None
+        if path in self._open_pages and scope["method"] in {"GET", "HEAD"}:
             return None
         given = headers.of("authorization")
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")

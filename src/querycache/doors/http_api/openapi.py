@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from querycache.doors.http_api.asked import Asked
-from querycache.doors.http_api.route import Route
+from querycache.doors.http_api.route import Route, Text
 from querycache.doors.http_api.wire import Failed
 
 _REF = "#/components/schemas/{name}"
@@ -22,7 +22,7 @@ _ABOUT = (
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The document of these routes and of those that serve it, its page, and MCP."""
-    answers = [route.answers for route in routes]
+    answers = [route.answers for route in routes if route.answers is not Text]
     bodies = [route.asks for route in routes if route.place == "body"]
     _, schemas = msgspec.json.schema_components([*answers, *bodies, Failed], ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
@@ -30,6 +30,15 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     paths["/openapi.json"] = {"get": _fixed("openapi", "This document.", "application/json")}
     paths["/docs"] = {"get": _fixed("docs", "This document as a page.", "text/html")}
+    paths["/"] = {"get": {**_fixed("dashboard", "The dashboard.", "text/html"), "security": [{}]}}
+    events = _fixed(
+        "events",
+        "Server-sent events: `history` once, each second a `sample` of the figures and a `page`"
+        " with their words, and an `event` for each thing that happened; 503 while too many"
+        " follow.",
+        "text/event-stream",
+    )
+    paths["/events"] = {"get": events}
     content = {"application/json": {"schema": {"type": "object"}}}
     mcp = _fixed("mcp", "MCP over streamable HTTP.", "text/event-stream")
     paths["/mcp"] = {"post": {**mcp, "requestBody": {"required": True, "content": content}}}
@@ -46,8 +55,9 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
+    schema = {"type": "string"} if route.answers is Text else _reference(route.answers)
     answer = {
-        "content": {"application/json": {"schema": _reference(route.answers)}},
+        "content": {route.media.partition(";")[0]: {"schema": schema}},
         "headers": {
             name: {"description": says, "schema": {"type": "string"}}
             for name, says in route.headers.items()

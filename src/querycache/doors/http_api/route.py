@@ -24,6 +24,9 @@ STATUS_OF: dict[type[errors.QueryCacheError], HTTPStatus] = {
     errors.ClosedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.NotAvailableError: HTTPStatus.NOT_IMPLEMENTED,
     errors.ProjectNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.AccessDeniedError: HTTPStatus.FORBIDDEN,
+    errors.EncryptionOperationError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.BackupError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.IndexBusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.EmbedderError: HTTPStatus.BAD_GATEWAY,
     errors.TierError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -49,6 +52,12 @@ class Served(msgspec.Struct, frozen=True):
         return self.first_run.folder
 
 
+class Text(msgspec.Struct, frozen=True):
+    """An answer that is no JSON."""
+
+    text: str
+
+
 class Reply(msgspec.Struct, frozen=True):
     """An answer, its status and its headers."""
 
@@ -58,8 +67,8 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A route. `asks` is read from `place`; `statuses` may come beside 200 with the same answer;
-    `headers` are those of the answer, each with what it says.
+    """A route. `asks` is read from `place`; `statuses` may come beside 200 with the same answer,
+    which is of type `media`; `headers` are those of the answer, each with what it says.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -70,4 +79,5 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     asks: type[Asked] = NothingAsked
     place: Literal["query", "path", "body"] = "query"
     statuses: tuple[HTTPStatus, ...] = ()
+    media: str = "application/json"
     headers: dict[str, str] = {}

@@ -39,34 +39,20 @@ async def _stats(served: Served, _: asked.NothingAsked) -> Reply:
     app = served.app
     snapshot = app.status.snapshot()
     beside = [
-        wire.process(told, did, this=told.pid == app.registry.pid)
+        wire.process(told, did, this=app.registry.is_me(told))
         for told, did in await app.processes()
     ]
     tiers = app.status.shaped([snapshot], await app.status.health())
     return Reply(
-        wire.stats([snapshot], tiers, beside, since=app.started_at, uptime_s=snapshot.uptime_s)
-    )
-
-
-async def _metrics(served: Served, _: asked.NothingAsked) -> Reply:
-    app = served.app
-    if not app.config.watch.metrics_enabled:
-        raise errors.NotAvailableError(
-            "metrics are switched off", remedy="set CACHE_METRICS_ENABLED=true"
+        wire.stats(
+            [snapshot],
+            tiers,
+            beside,
+            price=app.config.embedder.price,
+            since=app.started_at,
+            uptime_s=snapshot.uptime_s,
         )
-    health = await app.status.health()
-    snapshot = app.status.snapshot()
-    tiers = app.status.shaped([snapshot], health)
-    fields = {
-        **wire.counted(snapshot),
-        "timestamp": app.clock.wall(),
-        "redis_connected": health.redis_connected,
-        "redis_ping_time": health.redis_ping_time,
-        "l1_memory_usage": tiers.l1.memory_usage_mb,
-        "l1_hit_rate": tiers.l1.hit_rate,
-        "l2_hit_rate": tiers.l2.hit_rate,
-    }
-    return Reply(msgspec.convert(fields, wire.Metrics))
+    )
 
 
 async def _keys(served: Served, question: asked.KeysAsked) -> Reply:
@@ -83,7 +69,7 @@ async def _invalidate(served: Served, question: asked.InvalidateAsked) -> Reply:
     if len(given) != 1:
         raise errors.UsageError(
             f"{len(given)} things are named to invalidate",
-            remedy="name exactly one of file, project, tag, key, or set all",
+            remedy="name exactly one of file, project, tag, key, pattern, or set all",
         )
     invalidate = served.app.invalidate
     if question.all:
@@ -92,8 +78,13 @@ async def _invalidate(served: Served, question: asked.InvalidateAsked) -> Reply:
         file = os.path.join(os.path.abspath(served.folder), question.file)  # noqa: ASYNC240, PTH100, PTH118 -- no I/O
         return Reply(await invalidate.files([file]))
     ((name, value),) = given.items()
-    verb = {"project": invalidate.project, "tag": invalidate.tag, "key": invalidate.key}[name]
-    return Reply(await verb(value))
+    verbs = {
+        "project": invalidate.project,
+        "tag": invalidate.tag,
+        "key": invalidate.key,
+        "pattern": invalidate.pattern,
+    }
+    return Reply(await verbs[name](value))
 
 
 async def _coherency(served: Served, question: asked.CoherencyAsked) -> Reply:
@@ -135,13 +126,6 @@ ROUTES = (
     ),
     Route(
         method="GET",
-        path="/metrics/cache",
-        summary="Rates, operations and memory, to be plotted.",
-        call=_metrics,
-        answers=wire.Metrics,
-    ),
-    Route(
-        method="GET",
         path="/keys",
         summary="What the shared tier holds, counted by pattern.",
         call=_keys,
@@ -159,7 +143,7 @@ ROUTES = (
     Route(
         method="POST",
         path="/invalidate",
-        summary="Make entries unreachable: by file, project, tag, key, or all.",
+        summary="Make entries unreachable: by file, project, tag, key, pattern, or all.",
         call=_invalidate,
         answers=Invalidated,
         asks=asked.InvalidateAsked,

@@ -39,6 +39,7 @@ async def _index(served: Served, question: asked.IndexAsked) -> Reply:
 
 
 async def _warm(served: Served, question: asked.WarmAsked) -> Reply:
+    await served.first_run.wait(served.app, question.project)
     find = served.app.find_project.existing
     project = await asyncio.to_thread(find, question.project, served.folder)
     budget = float("inf") if question.budget_mb is None else question.budget_mb * 1024 * 1024
@@ -89,7 +90,8 @@ ROUTES = (
     Route(
         method="POST",
         path="/warm",
-        summary="Load what was asked most of a project.",
+        summary="Load what was asked most of a project, or `queries`, into memory. What a budget"
+        " leaves (`left`) is where another request goes on.",
         call=_warm,
         answers=Warmed,
         asks=asked.WarmAsked,

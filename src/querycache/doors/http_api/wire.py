@@ -13,7 +13,7 @@ import msgspec
 from querycache.usecases.explain_key import Explained
 from querycache.usecases.list_keys import Pattern
 from querycache.usecases.list_projects import Listed
-from querycache.usecases.show_status import Snapshot, Tiers, totals
+from querycache.usecases.show_status import Latencies, Savings, Snapshot, Tiers, savings, totals
 from querycache.values import Kind
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Forgotten(msgspec.Struct, frozen=True):
 
 class Counts(msgspec.Struct, frozen=True):
     """What was done with entries. Rates are shares of the reads, `saved_s` the seconds that loads
-    of the hits once took.
+    of the hits once took. `latency` is in ms; `reasons` counts the misses by reason.
     """
 
     hit_count: int
@@ -82,10 +82,14 @@ class Counts(msgspec.Struct, frozen=True):
     stale_hits: int
     loads: int
     saved_s: float
+    latency: Latencies
+    reasons: dict[str, int]
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A living process of this machine. Times in wall seconds."""
+    """A living process. Times in wall seconds; `host` names another machine on the same Redis, ""
+    stands for this one.
+    """
 
     pid: int
     door: str
@@ -96,6 +100,7 @@ class Process(msgspec.Struct, frozen=True):
     total_operations: int
     l1_size: int
     l1_bytes: int
+    host: str = ""
 
 
 class Stats(Counts, frozen=True, kw_only=True):
@@ -107,6 +112,7 @@ class Stats(Counts, frozen=True, kw_only=True):
     last_reset: float
     uptime_s: float
     tiers: Tiers
+    savings: Savings
     kinds: dict[str, Counts]
     processes: list[Process]
 
@@ -182,15 +188,19 @@ def stats(
     tiers: Tiers,
     processes: Sequence[Process],
     *,
+    price: float,
     since: float,
     uptime_s: float,
 ) -> Stats:
-    """What the processes of `snapshots` did `since` (wall seconds)."""
+    """What the processes of `snapshots` did `since` (wall seconds); `price` is that of a million
+    tokens.
+    """
     fields = {
         **_with_kinds(snapshots),
         "last_reset": since,
         "uptime_s": uptime_s,
         "tiers": tiers,
+        "savings": savings(snapshots, price),
         "processes": list(processes),
     }
     return msgspec.convert(fields, Stats)
@@ -206,6 +216,7 @@ def process(told: Published, did: Snapshot, *, this: bool) -> Process:
         "this": this,
         "l1_size": did.l1_size,
         "l1_bytes": did.l1_bytes,
+        "host": told.host,
     }
     return msgspec.convert(totals([did]) | fields, Process)
 

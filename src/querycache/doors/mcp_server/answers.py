@@ -80,6 +80,10 @@ class Tier(BaseModel):
     hit_rate: float
 
 
+Latencies = dict[str, dict[str, float | None]]
+"""For l1, l2 and load: count, and p50_ms, p95_ms, p99_ms."""
+
+
 class Kind(BaseModel):
     hit_rate: float
     l1_hits: int
@@ -87,6 +91,8 @@ class Kind(BaseModel):
     miss_count: int
     loads: int
     saved_s: float
+    latency: Latencies
+    reasons: dict[str, int]
 
 
 class Stats(BaseModel):
@@ -102,6 +108,9 @@ class Stats(BaseModel):
     l1_bytes: int
     mismatches: int
     pending: int
+    latency: Latencies
+    reasons: dict[str, int]
+    savings: dict[str, float | None]
     kinds: dict[str, Kind]
     processes: int
 
@@ -128,6 +137,10 @@ class Warmed(BaseModel):
     failed: int
     bytes: int
     took_ms: float
+    left: int
+    stopped: str
+    indexed: int
+    reasons: dict[str, int]
 
 
 class Invalidated(BaseModel):

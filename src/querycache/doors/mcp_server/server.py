@@ -14,6 +14,8 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import Tool, ToolAnnotations
 
 from querycache.doors.mcp_server.tools import Tools
+from querycache.doors.mcp_server.tools_doctor import DoctorTools
+from querycache.doors.mcp_server.tools_upkeep import UpkeepTools
 
 if TYPE_CHECKING:
     from querycache.assembly.app import App
@@ -65,7 +67,7 @@ def mcp_server(
         cache_hints={"tools/list": CacheHint(ttl_ms=_TOOLS_LIST_MS, scope="public")},
         **options,
     )
-    tools = Tools(app, roots)
+    tools, upkeep = Tools(app, roots), UpkeepTools(app)
     for tool, title, hints in (
         (tools.search_code, "Search code", _READS),
         (tools.index_project, "Index a project", _CHANGES),
@@ -74,8 +76,11 @@ def mcp_server(
         (tools.cache_health, "Cache health", _READS),
         (tools.cache_stats, "Cache statistics", _READS),
         (tools.cache_explain, "Explain a cache entry", _READS),
+        (DoctorTools(app).cache_doctor, "Find out what is wrong", _READS),
         (tools.cache_warm, "Warm the cache", _CHANGES),
         (tools.cache_invalidate, "Invalidate cache entries", _DESTROYS),
+        (upkeep.cache_clean, "Clean the cache", _DESTROYS),
+        (upkeep.cache_backup, "Back the cache up", _CHANGES),
     ):
         server.add_tool(tool, title=title, description=_plain(tool.__doc__), annotations=hints)
     return server

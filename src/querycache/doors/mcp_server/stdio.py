@@ -47,7 +47,7 @@ async def serve_stdio(config: Config, roots: Sequence[str], *, watch: bool = Tru
     for root in roots:
         if not Path(root).is_dir():  # noqa: ASYNC240 -- before anything runs
             raise UsageError(f"{root!r} is not a folder", remedy="name the folder of a project")
-    log_to_stderr(config.watch.log_level)
+    log_to_stderr(config.watch.log_level, config.watch.log_format)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -54,7 +54,7 @@ class Tools:
         is defined, done or mentioned before opening files. Edits are found within moments, and no
         result is older than its file.
         """
-        with _told():
+        with failures_told():
             app = await self._app()
             note = await self._first_run.wait(app, project, ctx.report_progress)
             try:
@@ -96,7 +96,7 @@ class Tools:
         """Index a folder of code so that it can be searched. Pays only for what changed. Folders
         given when the server started are indexed and watched already.
         """
-        with _told():
+        with failures_told():
             app = await self._app()
             folder = os.path.join(self._first_run.folder, path)  # noqa: PTH118 -- "" stays ""
             if not folder:
@@ -114,7 +114,7 @@ class Tools:
         """List the indexed projects: their names, folders, sizes, and how many of their files
         changed since.
         """
-        with _told():
+        with failures_told():
             listed = await (await self._app()).list_projects()
         return answer(answers.Projects(projects=[read(answers.Project, one) for one in listed]))
 
@@ -124,7 +124,7 @@ class Tools:
         """Drop a project's index and its cache entries. The files stay; indexing it again takes
         its full time.
         """
-        with _told():
+        with failures_told():
             existed = await (await self._app()).forget(project)
         return answer(answers.Forgotten(project=project, existed=existed))
 
@@ -132,22 +132,25 @@ class Tools:
         """Tell whether the cache works: healthy, degraded, unhealthy or disconnected, and why.
         Searches go on working in any case.
         """
-        with _told():
+        with failures_told():
             health = await (await self._app()).status.health()
         return answer(read(answers.Health, health))
 
     async def cache_stats(self) -> Annotated[CallToolResult, answers.Stats]:
         """Tell hit rates and seconds saved, per tier and per kind, over all running processes."""
-        from querycache.usecases.show_status import together, totals  # noqa: PLC0415 -- after the handshake
+        from msgspec import to_builtins  # noqa: PLC0415 -- after the handshake
 
-        with _told():
+        from querycache.usecases.show_status import savings, together, totals  # noqa: PLC0415 -- after the handshake
+
+        with failures_told():
             app = await self._app()
             here = app.status.snapshot()
-            told = [(who.pid, snapshot) for who, snapshot in await app.processes()]
-            beside = [snapshot for pid, snapshot in told if pid != app.registry.pid]
+            living = await app.processes()
+            beside = [snapshot for who, snapshot in living if not app.registry.is_me(who)]
             every = [here, *beside]
             l1, l2 = app.status.tiers(every)
             whole, sums = totals(every), together(every)
+            saved = savings(every, app.config.embedder.price)
         return answer(
             read(
                 answers.Stats,
@@ -159,6 +162,7 @@ class Tools:
                     "l1_bytes": sums.l1_bytes,
                     "mismatches": sums.coherency.mismatches,
                     "pending": sums.pending.dirty + sums.pending.recovery,
+                    "savings": to_builtins(saved),
                     "kinds": whole["by_kind"],
                     "processes": len(every),
                 },
@@ -171,18 +175,19 @@ class Tools:
         """Explain a cache entry: which tier has it, its age, whether it would be served, and its
         last events. Takes a full name or a caller's own key.
         """
-        with _told():
-            told = await (await self._app()).explain_key(key)
-        entry = told.entry
+        with failures_told():
+            found = await (await self._app()).explain_key(key)
+        entry = found.entry
         return answer(
             answers.Explained(
-                key=told.key,
-                kind=told.kind,
+                key=found.key,
+                kind=found.kind,
                 l1=entry.l1 and read(answers.Entry, entry.l1),
                 l2=entry.l2 and read(answers.Entry, entry.l2),
                 trouble=entry.trouble,
                 events=[
-                    f"{at:.3f} {process}: {event}" for at, process, event in told.events[-_EVENTS:]
+                    f"{at:.3f} {process}: {event}"
+                    for at, process, event in found.events[-_EVENTS:]
                 ],
             )
         )
@@ -195,14 +200,24 @@ class Tools:
             list[str] | None, Field(description="Default: what was asked most", max_length=1000)
         ] = None,
         budget_s: Annotated[float, Field(ge=0, le=600)] = 30.0,
+        budget_mb: Annotated[float | None, Field(ge=0, description="MiB of memory")] = None,
     ) -> Annotated[CallToolResult, answers.Warmed]:
-        """Load a project's most asked searches into memory, so that they are answered at once."""
-        with _told():
+        """Load a project's most asked searches into memory, so that they are answered at once.
+        What a budget left is where another call goes on.
+        """
+        with failures_told():
             app = await self._app()
+            await self._first_run.wait(app, project, ctx.report_progress)
             find = app.find_project.existing
             name = await asyncio.to_thread(find, project, self._first_run.folder)
             async with _progress(ctx) as tell:
-                warmed = await app.warm(name, queries, budget_s=budget_s, progress=tell)
+                warmed = await app.warm(
+                    name,
+                    queries,
+                    budget_s=budget_s,
+                    budget_bytes=float("inf") if budget_mb is None else budget_mb * 1024 * 1024,
+                    progress=tell,
+                )
         return answer(read(answers.Warmed, warmed))
 
     async def cache_invalidate(
@@ -211,18 +226,20 @@ class Tools:
         project: OptionalText = "",
         tag: OptionalText = "",
         key: OptionalText = "",
+        pattern: OptionalText = "",
         all: bool = False,  # noqa: A002, FBT001, FBT002 -- the name of a tool's argument
     ) -> Annotated[CallToolResult, answers.Invalidated]:
         """Make cache entries unreachable, in all processes: give exactly one of file (a path),
-        project, tag, key, or all=true. Edits to files need no invalidation.
+        project, tag, key, pattern (a glob: search:*), or all=true. Edits to files need no
+        invalidation.
         """
-        with _told():
-            given = {"file": file, "project": project, "tag": tag, "key": key, "all": all}
-            named = [name for name, value in given.items() if value]
+        with failures_told():
+            given = {"file": file, "project": project, "tag": tag, "key": key, "pattern": pattern}
+            named = [name for name, value in (*given.items(), ("all", all)) if value]
             if len(named) != 1:
                 raise UsageError(
                     f"{len(named)} things are named to invalidate",
-                    remedy="give exactly one of file, project, tag, key, all",
+                    remedy="give exactly one of file, project, tag, key, pattern, all",
                 )
             invalidate = (await self._app()).invalidate
             if all:
@@ -232,13 +249,15 @@ class Tools:
                 cut = await invalidate.files([os.path.join(folder, file)])  # noqa: PTH118 -- no I/O
             elif project:
                 cut = await invalidate.project(project)
+            elif pattern:
+                cut = await invalidate.pattern(pattern)
             else:
                 cut = await (invalidate.tag(tag) if tag else invalidate.key(key))
         return answer(read(answers.Invalidated, cut))
 
 
 @contextmanager
-def _told() -> Generator[None]:
+def failures_told() -> Generator[None]:
     """Hands a known error to the model, with its remedy."""
     try:
         yield

@@ -78,6 +78,11 @@ class CacheService(Remember):
         self._base = self.counted()
         self._since = app.clock.wall()
 
+    @property
+    def app(self) -> App:
+        """The parts that this service is made of."""
+        return self._app
+
     # --- life ----------------------------------------------------------------------------------
 
     async def initialize(self) -> None:

@@ -17,6 +17,7 @@ from querycache.tiers.redis.names import Names, from_wire, pattern_of, to_wire
 from querycache.tiers.redis.scripts import pack
 
 _PAGE: Final = 500  # names looked at in one call
+_REMEMBERED: Final = 100_000  # names: a listing of millions takes no more memory
 _NOT_THERE: Final = -2
 _FOREVER: Final = -1
 _PING: Final = pack((b"PING",))
@@ -33,11 +34,12 @@ class Inspection:
     clustered: bool
 
     async def listed(self, prefix: str) -> AsyncIterator[Listing]:
-        """Each entry whose name begins with `prefix`, once."""
+        """Each entry whose name begins with `prefix`; once, as far as names are remembered."""
         seen: set[bytes] = set()
         async for names in self._pages(prefix):
             page = [name for name in names if name not in seen]
-            seen.update(page)
+            if len(seen) < _REMEMBERED:
+                seen.update(page)
             if not page:
                 continue
             now = self.clock.wall()
@@ -57,11 +59,12 @@ class Inspection:
 
     async def info(self) -> L2Info:
         """How the servers are; of several, their sums and the slowest ping."""
-        said = await self.link.everywhere(_HOW, 2)
+        told = pack((b"EXISTS", *self.names.posts()))  # where there is another slot, a refusal
+        said = await self.link.everywhere(_HOW + told, 3)
         began = self.clock.monotonic()
         await self.link.everywhere(_PING)
         ping_ms = (self.clock.monotonic() - began) * 1000
-        memory = [_fields(checked(about)) for about, _ in said]
+        memory = [_fields(checked(about)) for about, _, _ in said]
         used, peak, most = (
             sum(int(fields.get(name, "0")) for fields in memory)
             for name in ("used_memory", "used_memory_peak", "maxmemory")
@@ -70,7 +73,7 @@ class Inspection:
             backend="redis",
             connected=True,
             ping_ms=ping_ms,
-            entries=sum(cast("int", checked(size)) for _, size in said),
+            entries=sum(_entries(size, posts) for _, size, posts in said),
             bytes=used,
             max_bytes=most or None,
             where=where_of(self.link),
@@ -108,6 +111,12 @@ class Inspection:
             return [_answered(replies) for replies in await self.link.call_many(sent)]
         all_ = await self.link.call(Request(names[0], b"".join(data), count * len(names)))
         return [all_[at : at + count] for at in range(0, len(all_), count)]
+
+
+def _entries(size: Reply, posts: Reply) -> int:
+    """The names on a server, but for the posts of processes."""
+    held = cast("int", checked(size))
+    return max(0, held - posts) if isinstance(posts, int) else held
 
 
 def checked(reply: Reply) -> Reply:

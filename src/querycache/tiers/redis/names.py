@@ -15,6 +15,9 @@ from querycache.keys import decode, encode
 
 SLOTS: Final = 16_384
 
+POSTS: Final = 64
+"""Processes that can tell of themselves at a time."""
+
 _TAG_SIZE: Final = 4
 _CODING: Final = "surrogateescape"
 
@@ -101,6 +104,10 @@ class Names:
         """Who may load an entry."""
         return self._leases + to_wire(key)
 
+    def secret(self, name: str) -> bytes:
+        """What all must agree on."""
+        return b"%bsecret:%b" % (self.meta, to_wire(name))
+
     def shadow(self, slot: int, source: bytes, name: bytes) -> bytes:
         """What is touched when `source` has changed an entry, for those that track. `slot` is the
         entry's.
@@ -111,6 +118,10 @@ class Names:
         """The source and the entry's name that a shadow name was made of."""
         end = self._source_at + source_size
         return shadow[self._source_at : end], shadow[end + 1 :]
+
+    def posts(self) -> tuple[bytes, ...]:
+        """Where processes tell of themselves: all in one slot, so that one request reads all."""
+        return tuple(b"%bprocess:{all}:%02d" % (self.meta, place) for place in range(POSTS))
 
     def probe(self, source: bytes) -> bytes:
         """What a process touches to see how long it takes to hear of it."""

@@ -23,10 +23,12 @@ from querycache.clock import Clock
 from querycache.errors import TierError
 from querycache.ports.tiers import L2Info, Listing, Pool, Read, Write
 from querycache.tiers.redis.asking import Asker, fresh
+from querycache.tiers.redis.batch import Batch
 from querycache.tiers.redis.inspection import Inspection
 from querycache.tiers.redis.link import RefusedError, Request
 from querycache.tiers.redis.loops import Loops, OpenLink
 from querycache.tiers.redis.names import Names, slot_of, to_wire
+from querycache.tiers.redis.posts import Posts
 from querycache.tiers.redis.reading import Reader
 from querycache.tiers.redis.scripts import (
     BUMP,
@@ -65,28 +67,6 @@ def _guarded(method: Method) -> Method:
     return cast("Method", guarded)
 
 
-class _Batch:
-    """The guarded writes that travel together: what one of them moves, the next one of its slot
-    under the same guard may know of.
-    """
-
-    def __init__(self) -> None:
-        self._names: set[bytes] = set()
-        self._moved: dict[tuple[int, int], int] = {}  # slot and guard -> version
-
-    def guard(self, name: bytes, guard: int) -> int:
-        """What the version must be when the write arrives."""
-        if name in self._names:
-            return guard  # the entry itself was overwritten
-        return self._moved.get((slot_of(name), guard), guard)
-
-    def moved(self, name: bytes, guard: int | None, version: int) -> None:
-        """A write gives the slot of its name another version."""
-        self._names.add(name)
-        if guard is not None:
-            self._moved[slot_of(name), guard] = version
-
-
 class RedisTier:
     """L2 over the links that `open_link` makes.
 
@@ -118,6 +98,7 @@ class RedisTier:
         self._asker = Asker(self._loops, where)
         self._returns: set[asyncio.Task[None]] = set()  # of leases
         self._reader = Reader(self._asker, self._names, clustered=clustered)
+        self._posts = Posts(self._asker, self._names)
         _OPEN.add(self)
 
     # --- entries -------------------------------------------------------------------------------
@@ -142,7 +123,7 @@ class RedisTier:
     @_guarded
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         now = self._clock.wall()
-        batch = _Batch()
+        batch = Batch()
         asked = [self._storing(write, now, batch) for write in writes]
         replies = iter(await self._asker.ask([one for one in asked if one is not None]))
         done = [True if one is None else next(replies) in _STORED for one in asked]
@@ -222,7 +203,31 @@ class RedisTier:
     async def release(self, key: str, token: str) -> None:
         await self._asker.ask([Call(RELEASE, (self._names.lease(key),), (token.encode(),))])
 
+    # --- secrets -------------------------------------------------------------------------------
+
+    @_guarded
+    async def secret(self, name: str, proposed: bytes | None = None) -> bytes | None:
+        at = self._names.secret(name)
+        (found,) = await self._asker.ask([Request(at, pack((b"GET", at)))])
+        if proposed is not None and not isinstance(found, bytes):
+            words = pack((b"SET", at, proposed, b"NX")) + pack((b"GET", at))
+            _, found = await self._asker.ask([Request(at, words, replies=2)])
+        return self._asker.value(found)
+
+    @_guarded
+    async def drop_secret(self, name: str) -> bool:
+        at = self._names.secret(name)
+        return await self._asker.ask([Request(at, pack((b"DEL", at)))]) == [1]
+
     # --- the whole -----------------------------------------------------------------------------
+
+    @_guarded
+    async def post(self, name: str, data: bytes, seconds: float) -> None:
+        await self._posts.put(name, data, seconds)
+
+    @_guarded
+    async def posts(self) -> dict[str, bytes]:
+        return await self._posts.all()
 
     async def info(self) -> L2Info:
         try:
@@ -245,7 +250,7 @@ class RedisTier:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def _storing(self, write: Write, now: float, batch: _Batch) -> Request | Call | None:
+    def _storing(self, write: Write, now: float, batch: Batch) -> Request | Call | None:
         """A write as it is sent; None for one that is neither told nor still alive."""
         if len(write.data) > self._max_bytes:
             raise TierError(

@@ -86,6 +86,19 @@ def reason(error: BaseException) -> str:
     return f"TLS handshake failed: {error or 'the server closed the connection'}"
 
 
+def which(error: ssl.SSLError) -> str:
+    """What a handshake failed of: ca, expired, hostname, client_cert, plain (the server speaks no
+    TLS), or other.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        numbers = {"ca": _ISSUER, "expired": {_EXPIRED, _NOT_YET}, "hostname": {_HOST, _ADDRESS}}
+        named = [name for name, codes in numbers.items() if error.verify_code in codes]
+        return named[0] if named else "other"
+    if _code(error) in _PLAIN:
+        return "plain"
+    return "client_cert" if _code(error) in _WANTED | _UNKNOWN else "other"
+
+
 def _certificate(code: int) -> str:
     if code in _ISSUER:
         return "REDIS_SSL_CA_CERT_PATH names no certificate that vouches for it"

@@ -17,8 +17,9 @@ from querycache.clock import Clock
 from querycache.ports.tiers import L2Info, Listing, Read, Write
 from querycache.tiers.backplane import RETIRED, EpochFile, SharedEpoch
 from querycache.tiers.sqlite.connection import FAILURES, DamagedError
+from querycache.tiers.sqlite.dumping import SqliteSource
 from querycache.tiers.sqlite.store import Store
-from querycache.tiers.sqlite.transaction import Transaction
+from querycache.tiers.sqlite.transaction import SECRET, Transaction
 from querycache.tiers.sqlite.writer import Writer
 from querycache.values import Stamp
 
@@ -146,6 +147,23 @@ class SqliteTier:
     async def release(self, key: str, token: str) -> None:
         await self._writer.submit(lambda open_: open_.release(key, token))
 
+    async def secret(self, name: str, proposed: bytes | None = None) -> bytes | None:
+        if self._store.life.file.retired:
+            await self._reopen()
+        sql = "SELECT value FROM meta WHERE name = ?"
+        try:
+            found = self._store.reader().execute(sql, (SECRET + name,)).get
+        except FAILURES as error:
+            raise self._store.note(error) from error
+        if isinstance(found, bytes):
+            return found
+        if proposed is None:
+            return None
+        return await self._writer.submit(lambda open_: open_.keep_secret(name, proposed))
+
+    async def drop_secret(self, name: str) -> bool:
+        return await self._writer.submit(lambda open_: open_.drop_secret(name))
+
     async def sweep(self, limit: int = 1000) -> int:
         self._note_uses(self._clock.wall())
         return await self._writer.submit(lambda open_: open_.sweep(limit), patient=True)
@@ -177,6 +195,13 @@ class SqliteTier:
             start = f"{rows[-1][0]}\0"  # the next possible name
             await asyncio.sleep(0)  # let others run
 
+    async def post(self, name: str, data: bytes, seconds: float) -> None:
+        """Nothing: one machine shares the file, and its processes have their registry."""
+        del name, data, seconds
+
+    async def posts(self) -> dict[str, bytes]:
+        return {}
+
     async def info(self) -> L2Info:
         where = self._store.files.database
         try:
@@ -203,6 +228,10 @@ class SqliteTier:
             bytes=(pages - free) * size,
             max_bytes=self._max_bytes,
         )
+
+    def source(self) -> SqliteSource:
+        """Reads it for a backup."""
+        return SqliteSource(self._store, self._clock)
 
     async def close(self) -> None:
         """Commits what is queued and closes the file; no thread may be reading."""

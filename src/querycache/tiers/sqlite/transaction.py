@@ -12,6 +12,9 @@ from querycache.tiers.sqlite.connection import Cursor
 from querycache.tiers.sqlite.store import GUARD_BITS
 from querycache.values import Stamp
 
+SECRET: Final = "secret:"  # noqa: S105 -- what names begin with
+"""What the names of secrets begin with in the table `meta`."""
+
 LOG_ROWS: Final = 10_000
 """How many invalidations are kept for readers and guards that lag."""
 
@@ -82,6 +85,19 @@ class Transaction:
 
     def release(self, key: str, token: str) -> None:
         self._cursor.execute("DELETE FROM lease WHERE key = ? AND token = ?", (key, token))
+
+    def keep_secret(self, name: str, proposed: bytes) -> bytes:
+        """What is kept under a name; `proposed` where nothing is."""
+        self.durable = True
+        row = (SECRET + name, proposed)
+        self._cursor.execute("INSERT OR IGNORE INTO meta VALUES(?, ?)", row)
+        found = self._cursor.execute("SELECT value FROM meta WHERE name = ?", row[:1]).get
+        return found if isinstance(found, bytes) else b""
+
+    def drop_secret(self, name: str) -> bool:
+        self.durable = True
+        self._cursor.execute("DELETE FROM meta WHERE name = ?", (SECRET + name,))
+        return self._changes() > 0
 
     def touch(self, keys: Sequence[str], minute: int) -> None:
         """Notes that entries were used."""

@@ -5,13 +5,19 @@ from querycache.usecases.show_status.counts import (
     KindCounts,
     L1Stats,
     L2Stats,
+    Latencies,
+    Quantiles,
     Snapshot,
     Tiers,
     TierStats,
+    latencies,
+    quantiles,
+    reasons,
     together,
     totals,
 )
 from querycache.usecases.show_status.health import Health, Pending, Status
+from querycache.usecases.show_status.savings import Savings, savings
 from querycache.usecases.show_status.show import ShowStatus
 
 __all__ = [
@@ -20,12 +26,19 @@ __all__ = [
     "KindCounts",
     "L1Stats",
     "L2Stats",
+    "Latencies",
     "Pending",
+    "Quantiles",
+    "Savings",
     "ShowStatus",
     "Snapshot",
     "Status",
     "TierStats",
     "Tiers",
+    "latencies",
+    "quantiles",
+    "reasons",
+    "savings",
     "together",
     "totals",
 ]

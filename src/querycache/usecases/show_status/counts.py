@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from querycache.cache.examining import Checks
 from querycache.ports.latency import Latency
+from querycache.ports.spending import Spending
 from querycache.usecases.show_status.health import Health, Pending
 
 _MB = 1024 * 1024
@@ -47,6 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     l2_failures: int = 0
     coherency: Checks = Checks()
     pending: Pending = Pending()
+    spending: Spending = msgspec.field(default_factory=Spending)
 
 
 class TierStats(msgspec.Struct, frozen=True):
@@ -68,6 +71,25 @@ class TierStats(msgspec.Struct, frozen=True):
     @property
     def miss_rate(self) -> float:
         return self.miss_count / self.total_operations if self.total_operations else 0.0
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """How long something takes, in ms, as its histogram tells; None without any. `count`: how many
+    were timed.
+    """
+
+    count: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Latencies(msgspec.Struct, frozen=True):
+    """Of a read call of each tier, and of a load. `l1` is a sample of what hits cost."""
+
+    l1: Quantiles
+    l2: Quantiles
+    load: Quantiles
 
 
 class L1Stats(msgspec.Struct, frozen=True):
@@ -225,4 +247,34 @@ def _sums(counts: Sequence[KindCounts]) -> dict[str, object]:
         "stale_hits": sum(count.stale_hits for count in counts),
         "loads": sum(count.loads for count in counts),
         "saved_s": round(sum(count.saved_s for count in counts), 3),
+        "latency": msgspec.to_builtins(latencies(counts)),
+        "reasons": reasons(counts),
     }
+
+
+def latencies(counts: Sequence[KindCounts]) -> Latencies:
+    """How long reads of each tier and loads take."""
+    return Latencies(
+        l1=quantiles(count.l1 for count in counts),
+        l2=quantiles(count.l2 for count in counts),
+        load=quantiles(count.load for count in counts),
+    )
+
+
+def quantiles(several: Iterable[Latency]) -> Quantiles:
+    """The quantiles of several together."""
+    whole = Latency.together(several)
+    p50, p95, p99 = (_ms(whole.quantile(share)) for share in (0.5, 0.95, 0.99))
+    return Quantiles(whole.count, p50, p95, p99)
+
+
+def reasons(counts: Iterable[KindCounts]) -> dict[str, int]:
+    """Misses by reason, the most frequent first."""
+    sums: Counter[str] = Counter()
+    for count in counts:
+        sums.update(count.reasons)
+    return dict(sums.most_common())
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 6)

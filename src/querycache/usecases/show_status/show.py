@@ -9,6 +9,7 @@ from querycache.cache.examining import Checks
 from querycache.cache.two_tier import TwoTier
 from querycache.clock import Clock
 from querycache.errors import TierError
+from querycache.ports.spending import Spending
 from querycache.ports.tiers import L2Info
 from querycache.usecases.show_status.counts import (
     KindCounts,
@@ -44,6 +45,7 @@ class ShowStatus:
         checks: Callable[[], Checks] = Checks,
         troubles: Callable[[], Sequence[str]] = tuple,
         most_connections: int = 0,
+        spending: Callable[[], Spending] = Spending,
     ) -> None:
         """`redis` says whether L2 is Redis, to which there may be `most_connections`; `failures`
         counts what L2 failed at so far, `checks` the comparisons of the tiers; `troubles` are
@@ -58,6 +60,7 @@ class ShowStatus:
         self._failures = failures
         self._checks = checks
         self._troubles = troubles
+        self._spending = spending
         self._most_connections = most_connections if redis else 0
         self._started = clock.monotonic()
 
@@ -127,6 +130,7 @@ class ShowStatus:
             l2_failures=self._failures(),
             coherency=self._checks(),
             pending=self.pending(),
+            spending=self._spending(),
         )
 
     def pending(self) -> Pending:

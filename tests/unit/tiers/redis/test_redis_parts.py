@@ -245,7 +245,8 @@ async def test_info_adds_up_the_servers() -> None:
     def answer(words: Words) -> Reply:
         said: dict[bytes, Any] = {
             b"INFO": b"# Memory\r\nused_memory:10\r\nused_memory_peak:20\r\nmaxmemory:0\r\n",
-            b"DBSIZE": 4,
+            b"DBSIZE": 5,
+            b"EXISTS": 1,  # the post of a process, which is no entry
         }
         return said.get(words[0], b"PONG")
 

@@ -19,7 +19,7 @@ from querycache.ports.tiers import Write
 from querycache.testing import FakeClock
 from querycache.tiers.redis import RedisTier
 from querycache.tiers.redis.link import Greeting, Link, Listener, RefusedError
-from querycache.tiers.redis.names import Names
+from querycache.tiers.redis.names import POSTS, Names
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.live]
 
@@ -363,3 +363,38 @@ async def test_after_close_it_says_so() -> None:
         with pytest.raises(TierError, match="was closed"):
             await tier.read(["k"])
         assert not (await tier.info()).connected
+
+
+async def test_a_post_ends_by_itself_and_a_full_board_takes_no_more() -> None:
+    async with redis_server() as server:
+        first, second = tier_at(server), tier_at(server)
+        await first.post("short", b"1", 0.05)
+        async with asyncio.timeout(5.0):
+            while await second.posts():
+                await CLOCK.sleep(0.01)
+        for number in range(POSTS):
+            await first.post(f"p{number}", b"x", 100.0)
+        await second.post("one more", b"x", 100.0)
+        await second.post("too large", b"x" * 300_000, 100.0)
+        assert set(await second.posts()) == {f"p{number}" for number in range(POSTS)}
+        await first.post("p7", b"", 0.0)
+        await second.post("one more", b"x", 100.0)
+        assert "one more" in await first.posts()
+        await first.close()
+        await second.close()
+
+
+async def test_who_lost_its_place_finds_another() -> None:
+    async with redis_server() as server:
+        first, second = tier_at(server), tier_at(server)
+        await first.post("first", b"1", 0.05)
+        async with asyncio.timeout(5.0):
+            while await second.posts():
+                await CLOCK.sleep(0.01)
+        await second.post("second", b"2", 100.0)
+        await first.post("first", b"1", 100.0)  # takes the place of the other, and sees it
+        await second.post("second", b"2", 100.0)
+        await first.post("first", b"1", 100.0)
+        assert await first.posts() == {"first": b"1", "second": b"2"}
+        await first.close()
+        await second.close()

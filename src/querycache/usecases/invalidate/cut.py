@@ -10,10 +10,13 @@ from contextlib import suppress
 import msgspec
 
 from querycache.cache.two_tier import TwoTier
-from querycache.cache.typed import ALL, derived_tag, file_tag, project_tag
+from querycache.cache.typed import ALL, derived_tag, file_tag, kind_tag, project_tag
 from querycache.errors import TierError
 from querycache.keys import Namer, Scope
+from querycache.usecases.invalidate.pattern import Meant, read_pattern
 from querycache.values import Kind
+
+_BATCH = 500
 
 
 class Invalidated(msgspec.Struct, frozen=True):
@@ -42,14 +45,16 @@ class Invalidate:
         self._namer = namer
         self._projects_of = projects_of
 
-    async def files(self, paths: Sequence[str]) -> Invalidated:
-        """All that was derived from these files: parses, `file:<path>` keys, and every search
-        result and project context of the projects that hold them.
+    async def files(self, paths: Sequence[str], *, results: bool = True) -> Invalidated:
+        """All that was derived from these files: parses, `file:<path>` keys, what carries their
+        tags, and every search result and project context of the projects that hold them. Not the
+        last two without `results`: they fall by themselves when the index is brought up.
         """
         if not paths:
             return Invalidated(0, 0, 0, told=True)
-        names, projects = await asyncio.to_thread(self._concerned, paths)
+        names = await asyncio.to_thread(_spellings, paths)
         tags = [file_tag(name) for name in names]
+        projects = await asyncio.to_thread(self._projects_of, names) if results else []
         tags += [derived_tag(project) for project in projects]
         prefixes = [
             f"{self._namer.prefix}:{kind}:{Scope(project).segment}:"
@@ -75,6 +80,25 @@ class Invalidate:
         held = await self._core.remove([self._namer.full(key)])
         return Invalidated(0, held, 0, told=not self._core.generations.owed_keys)
 
+    async def kind(self, kind: Kind) -> Invalidated:
+        """Every entry of one kind."""
+        return await self._cut([kind_tag(kind)], [f"{self._namer.prefix}:{kind}:"])
+
+    async def pattern(self, pattern: str) -> Invalidated:
+        """The entries whose names match a glob, as `pattern` describes it.
+
+        What names whole kinds or a whole project is cut by counters. For anything else the
+        names are looked for: in L1 at once, then in L2, and removed in batches, each of which is
+        told. What only another process's memory holds by then is not found. Raises `UsageError`.
+        """
+        meant = read_pattern(pattern, self._namer)
+        if meant.project is not None and meant.whole:
+            return await self.project(meant.project)
+        if meant.whole:
+            heads = meant.heads(self._namer.prefix)
+            return await self._cut([kind_tag(kind) for kind in meant.kinds], heads)
+        return await self._scanned(meant)
+
     async def everything(self) -> Invalidated:
         """Every entry; counters, leases and the registry stay."""
         prefixes = [f"{self._namer.prefix}:{kind}:" for kind in Kind]
@@ -90,14 +114,38 @@ class Invalidate:
         stamp = self._core.generations.now(tags[0])
         return Invalidated(0, max(dropped, reclaimed), stamp.number if stamp else 0, told=told)
 
-    def _concerned(self, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-        """The paths, also as they really are, and the projects that hold them."""
-        both = (name for path in paths for name in (path, os.path.realpath(path)))
-        names = list(dict.fromkeys(both))
-        return names, self._projects_of(names)
+    async def _scanned(self, meant: Meant) -> Invalidated:
+        core, prefix = self._core, self._namer.prefix
+        matches = meant.matcher(prefix)
+        known = [*list(core.l1.entries), *list(core.generations.dirty)]
+        batch = list(filter(matches, known))
+        held = await core.remove(batch) if batch else 0
+        try:
+            for head in meant.heads(prefix):
+                batch.clear()
+                async for row in core.l2.scan(head):
+                    if matches(row.key):
+                        batch.append(row.key)
+                    if len(batch) >= _BATCH:
+                        held += await core.remove(batch)
+                        batch.clear()
+                held += await core.remove(batch) if batch else 0
+        except TierError:  # what L2 still holds could not be named
+            return Invalidated(0, held, 0, told=False)
+        return Invalidated(0, held, 0, told=not core.generations.owed_keys)
 
     def _drop_from_l1(self, tags: Sequence[str]) -> int:
         wanted = set(tags)
         entries = list(self._core.l1.entries.values())
         cut = [entry for entry in entries if any(tag in wanted for tag, _ in entry.tags)]
         return sum(self._core.l1.remove(entry.key) is not None for entry in cut)
+
+
+def _spellings(paths: Sequence[str]) -> list[str]:
+    """The paths as they are, absolute, and as they really are."""
+    spelled = (
+        name
+        for path in paths
+        for name in (path, os.path.abspath(path), os.path.realpath(path))  # noqa: PTH100 -- links stay
+    )
+    return list(dict.fromkeys(spelled))

@@ -1,0 +1,191 @@
+"""Watching: what happens when files change, in projects and under other roots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+from querycache.assembly.cases import UseCases
+from querycache.errors import ProjectNotFoundError, QueryCacheError, UsageError
+from querycache.ports.observer import Observer
+from querycache.ports.origins import KnownFile
+from querycache.usecases.monitor_files import Looked, MonitorFiles, Place
+from querycache.usecases.watch_files import Watched, WatchFiles
+
+_PATIENCE_S = 2.0
+
+
+class Watching:
+    """The watches of one process."""
+
+    def __init__(self, cases: UseCases, observer: Observer) -> None:
+        self._cases = cases
+        self._observer = observer
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @cached_property
+    def _monitor(self) -> MonitorFiles:
+        async def cut(paths: Sequence[str]) -> int:
+            return (await self._cases.invalidate.files(paths, results=False)).entries
+
+        return MonitorFiles(cut, self._observer, self._cases.clock)
+
+    async def follow(self, name: str, root: str, spelled: str) -> None:
+        """Keeps a project's index up to date, and cuts what was derived from files that change,
+        until cancelled. `spelled`: the absolute root as callers call it.
+        """
+        cases = self._cases
+        files = cases.files_of(root)
+        place = Place(files, [spelled], cases.clock.wall())
+
+        async def look(paths: Sequence[str] | None) -> Sequence[float]:
+            known = await asyncio.to_thread(self._known, name, root)
+            # Nothing was derived from files that no index knows; and it can't wait for the model.
+            looked = await self._monitor.look(place, known, paths) if known else Looked()
+            lags: Sequence[float] = []
+            try:
+                await cases.index_project(name, root, paths=paths)
+            finally:
+                lags = self._monitor.tell(place, looked, name)
+            return lags
+
+        await cases.watch_files(name, files, look)
+
+    async def start(self, roots: Sequence[str]) -> None:
+        """Watches roots in the running loop, which need be no projects, until `stop`. Returns when
+        their changes are being reported. Raises `UsageError` for what is no folder.
+        """
+        loop = asyncio.get_running_loop()
+        folders = [await asyncio.to_thread(_folder, root) for root in roots]
+        for real, spelled in folders:
+            task = self._tasks.get(real)
+            if task is None or task.done() or task.get_loop().is_closed():
+                self._cases.watch_files.monitored[real] = Watched("", real)
+                self._tasks[real] = loop.create_task(self._watch(real, spelled))
+        for real, _ in folders:
+            stands = loop.create_task(self._cases.watch_files.monitored[real].stands.wait())
+            await asyncio.wait((stands, self._tasks[real]), return_when=asyncio.FIRST_COMPLETED)
+            stands.cancel()
+
+    async def stop(self) -> None:
+        """Watches what `start` was given no longer. Idempotent."""
+        tasks, self._tasks = self._tasks, {}
+        here: list[asyncio.Task[None]] = []
+        for real, task in tasks.items():
+            self._cases.watch_files.monitored.pop(real, None)
+            if task.get_loop() is asyncio.get_running_loop():
+                task.cancel()
+                here.append(task)
+            else:
+                with suppress(RuntimeError):  # its loop was closed
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+        await asyncio.gather(*here, return_exceptions=True)
+
+    def end(self) -> None:
+        """Tells no longer of the projects that were followed."""
+        watch = self._cases.__dict__.get("watch_files")
+        if isinstance(watch, WatchFiles):
+            watch.watched.clear()
+
+    def told(self) -> list[dict[str, object]]:
+        """How watching goes, a row for each root: see `Watched.told`."""
+        return [state.told() for state in self._states()]
+
+    def troubles(self) -> list[str]:
+        """A line for each root whose changes may be missed."""
+        return [
+            f"changes under {state.root} may be missed: {state.error or 'nobody watches it'}"
+            for state in self._states()
+            if state.error or not state.alive
+        ]
+
+    def _states(self) -> list[Watched]:
+        watch = self._cases.__dict__.get("watch_files")
+        if not isinstance(watch, WatchFiles):  # nothing was ever watched
+            return []
+        return [*watch.watched.values(), *watch.monitored.values()]
+
+    async def _watch(self, root: str, spelled: str) -> None:
+        cases, monitor = self._cases, self._monitor
+        files = await asyncio.to_thread(cases.files_of, root)
+        place = Place(files, [spelled], cases.clock.wall())
+        known: dict[str, KnownFile] = {}
+        begun = asyncio.Event()
+
+        async def look(paths: Sequence[str] | None) -> Sequence[float]:
+            if not begun.is_set():
+                known.update(await monitor.begin(place))
+                begun.set()
+                return []
+            looked = await monitor.look(place, known, paths)
+            for path, now in looked.known.items():
+                if now is None:
+                    known.pop(path, None)
+                else:
+                    known[path] = now
+            projects = await self._bring_up([f"{root}/{one.path}" for one in looked.changes])
+            return monitor.tell(place, looked, projects[0] if projects else "")
+
+        async def learn() -> None:
+            await begun.wait()
+            await monitor.learn(place, known)
+
+        async with asyncio.TaskGroup() as group:
+            learning = group.create_task(learn())
+            try:
+                await cases.watch_files.monitor(files, look)
+            finally:
+                learning.cancel()
+
+    async def _bring_up(self, paths: Sequence[str]) -> list[str]:
+        """Brings up the indexes of projects that hold these files, where no process watches them;
+        the names of those projects.
+        """
+        if not paths:
+            return []
+        names: list[str] = []
+        try:
+            states = await asyncio.to_thread(self._cases.find_project.states)
+        except QueryCacheError:  # there is no place for indexes
+            return []
+        for state in states:
+            inside = f"{state.root}/"
+            of_it = [path.removeprefix(inside) for path in paths if path.startswith(inside)]
+            if of_it:
+                names.append(state.name)
+                with suppress(QueryCacheError):  # a search that needs it does it, or fails aloud
+                    await self._bring_up_one(state.name, state.root, of_it)
+        return names
+
+    async def _bring_up_one(self, name: str, root: str, paths: Sequence[str]) -> None:
+        cases = self._cases
+        lock = await asyncio.to_thread(cases.indexes.try_lock, name, "watch")
+        if lock is not None:
+            try:
+                await cases.index_project(name, root, paths=paths, patience_s=_PATIENCE_S)
+            finally:
+                lock.release()
+
+    def _known(self, name: str, root: str) -> Mapping[str, KnownFile]:
+        """What the index of a project knows; nothing where there is none, or of another root."""
+        try:
+            index = self._cases.indexes.open(name)
+        except ProjectNotFoundError:
+            return {}
+        try:
+            return index.known() if index.state().root == root else {}
+        except ProjectNotFoundError:  # forgotten meanwhile
+            return {}
+        finally:
+            index.close()
+
+
+def _folder(root: str) -> tuple[str, str]:
+    """A folder as it really is, and as it was called."""
+    path = Path(root)
+    if not path.is_dir():
+        raise UsageError(f"{root!r} is not a folder", remedy="name the folder of a project")
+    return str(path.resolve()), str(path.absolute())
