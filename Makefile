@@ -3,6 +3,7 @@ PYTHON ?= python3
 PROJECT ?= .
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
@@ -19,12 +20,17 @@ demo: install ## index PROJECT (default: this repository), ask, and show what th
 serve: install ## HTTP and MCP for PROJECT on port 8000
 	@$(BIN)/querycache serve "$(PROJECT)"
 
+test soak: export PYTHONDONTWRITEBYTECODE :=  # hundreds of processes start, each with all modules
+
 test: needs $(VENV)/.dev ## the whole suite but the soak
-	$(BIN)/python -m pytest -m "not soak"
+	@status=0; \
+	$(PYTEST) -m "not alone and not soak" -n logical --maxprocesses 4 --dist worksteal || status=1; \
+	$(PYTEST) -m "alone and not soak" || status=1; \
+	exit $$status
 
 soak: needs $(VENV)/.dev ## faults and fuzzing at full size; what the faults did: docs/reliability.md
 	@rm -f $(VENV)/faults.jsonl
-	FAULT_REPORT=$(CURDIR)/$(VENV)/faults.jsonl $(BIN)/python -m pytest -m soak --timeout=1200; \
+	FAULT_REPORT=$(CURDIR)/$(VENV)/faults.jsonl $(PYTEST) -m soak --timeout=1200; \
 	status=$$?; $(BIN)/python docs/fault_report.py $(VENV)/faults.jsonl; exit $$status
 
 lint: $(VENV)/.dev ## format, lint, types and layers

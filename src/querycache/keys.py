@@ -42,6 +42,19 @@ def decode(segment: str) -> str:
     return unquote(segment, errors="surrogatepass")
 
 
+def sayable(text: str) -> str:
+    """The text, or its encoding where it holds what no UTF-8 can say: lone surrogates, as in the
+    names of files that are not UTF-8.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return encode(text)
+    return text
+
+
 def digest(*parts: str | bytes) -> str:
     """32 hex digits over length-prefixed parts: `("a", "bc")` and `("ab", "c")` differ."""
     coded = [p.encode("utf-8", "surrogatepass") if isinstance(p, str) else p for p in parts]

@@ -237,6 +237,17 @@ class L1Suite(ABC):
         assert l1.info().size == 100
         drain(l1)
 
+    def test_a_limit_of_the_bytes_alone_takes_no_small_entries(self) -> None:
+        l1 = self.make(100, 1000)
+        for i in range(100):
+            assert l1.put(made(f"k{i}", 5))
+        assert l1.limit(1.0, room=0.5) == 0
+        assert l1.info().share == 0.5
+        assert l1.put(made("large", 400))
+        assert (l1.info().bytes, l1.info().size) <= (500, 100)
+        assert not l1.put(made("larger", 501))
+        drain(l1)
+
     def test_a_limit_of_nothing_admits_nothing(self) -> None:
         l1 = self.make(5)
         for i in range(5):

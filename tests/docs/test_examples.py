@@ -80,7 +80,7 @@ def test_every_python_example_runs(page: Path, tmp_path: Path) -> None:
         env=project(folder),
         capture_output=True,
         text=True,
-        timeout=28,
+        timeout=55,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -101,7 +101,7 @@ def test_every_shell_block_runs(page: Path, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=28,
+        timeout=55,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

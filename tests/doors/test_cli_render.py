@@ -48,8 +48,8 @@ COLD = CacheInfo(
 )
 
 
-def printed(shown: RenderableType) -> str:
-    console = Console(width=160)
+def printed(shown: RenderableType, width: int = 160) -> str:
+    console = Console(width=width)
     with console.capture() as captured:
         console.print(shown)
     return captured.get()
@@ -207,7 +207,7 @@ def test_statistics_show_latencies_reasons_and_savings():
         l1=timed,
         l2=timed,
         load=timed,
-        reasons={"absent": 3, "evicted": 1},
+        reasons={"absent": 3, "evicted": 1, EVIL: 1},
     )
     spent = Spending(
         texts_asked=1000,
@@ -224,13 +224,26 @@ def test_statistics_show_latencies_reasons_and_savings():
     told = [(Published(11, 5.0, "serve", 70.0, {}, f"far{EVIL}"), one)]
     shown = printed(Stats(told, tiers, 80.0, 0.1).as_text())
     assert r"1 living process: serve 11 on far\x1b[31m\u202e (up 75 s)" in shown
-    assert "misses: 3 never asked before, 1 evicted" in shown
+    assert r"misses: 3 never asked before, 1 evicted, 1 \x1b[31m\u202e" in shown
     assert "750 of 1,000 embeddings, 7 calls, about 15,000 tokens, 1 s" in shown
     assert "0.0015 by the price of a token" in shown
     rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert rows["L1"].split()[-6:] == ["3.5", "ms", "4.4", "s", "4.88", "s"]
     assert "p95" in rows["tier"]
     assert "load p95" in rows["kind"]
+
+
+def test_statistics_on_a_narrow_terminal_cut_no_number():
+    one = Snapshot({"embedding": KindCounts(l1_hits=123_456, misses=76_544, loads=4)})
+    counted = TierStats(True, 123_456, 76_544, 0)
+    sums = together([one])
+    tiers = Tiers(l1_stats(counted, sums), l2_stats(counted, HEALTH, sums))
+    stats = Stats([(Published(11, 5.0, "serve", 70.0, {}), one)], tiers, 80.0)
+    shown = printed(stats.as_text(), 40)
+    rows = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
+    assert rows["L1"] == ["L1", "123,456", "76,544", "61.7%", "0"]
+    assert rows["embedding"] == ["embedding", "123,456", "0", "76,544"]
+    assert max(map(len, shown.splitlines())) <= 40
 
 
 def test_how_far_the_tiers_agree_is_said_in_a_line():

@@ -116,7 +116,16 @@ def test_each_says_what_it_does():
         assert (one.__doc__ or "").partition("\n")[0].endswith(".")
 
 
-def test_an_interrupt_leaves_no_file(tmp_path: Path):
+def test_a_pipe_is_no_file(cli: Cli, tmp_path: Path):
+    for words in (("backup", "-"), ("verify", "-"), ("restore", "-")):
+        ended = cli(*words)
+        assert (ended.status, ended.out) == (2, "")
+        assert "pipe" in ended.err
+    assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_file(tmp_path: Path, number: signal.Signals):
     (tmp_path / "files").mkdir()
     flat = tmp_path / "flat.json"
     flat.write_text(json.dumps({f"k{n}": "x" * 2000 for n in range(3000)}))
@@ -130,7 +139,8 @@ def test_an_interrupt_leaves_no_file(tmp_path: Path):
     )
     while running.poll() is None and not any((tmp_path / "files").iterdir()):
         pass
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     running.communicate()
+    assert running.returncode in {0, 130}
     left = [path.name for path in (tmp_path / "files").iterdir()]
     assert left == ([] if running.returncode else ["a.qcb"])

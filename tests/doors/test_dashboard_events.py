@@ -110,6 +110,20 @@ async def test_what_happens_is_told_once(tmp_path: Path):
     assert "event" not in [name for name, _ in after]
 
 
+async def test_who_asks_for_the_head_alone_gets_it(tmp_path: Path):
+    async with serving(config_in(tmp_path)) as peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.port)
+        async with asyncio.timeout(10):
+            for _ in range(2):  # over one connection
+                writer.write(
+                    f"HEAD /events HTTP/1.1\r\nHost: 127.0.0.1:{peer.port}\r\n\r\n".encode()
+                )
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200")
+                assert b"text/event-stream" in head
+        writer.close()
+
+
 async def test_places_are_bounded_and_given_back(tmp_path: Path):
     async with serving(config_in(tmp_path)) as peer:
         async with AsyncExitStack() as followers:

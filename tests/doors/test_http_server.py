@@ -101,7 +101,6 @@ async def started(folder: Path, *arguments: str, **variables: str) -> AsyncGener
 
 
 @pytest.mark.live
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals):
     root = str(sample(tmp_path / "shop"))
@@ -117,7 +116,6 @@ async def test_a_signal_ends_it_well(tmp_path: Path, number: signal.Signals):
 
 
 @pytest.mark.live
-@pytest.mark.timeout(60)
 async def test_with_a_token_other_machines_may_ask(tmp_path: Path):
     token = "a-token-of-the-test"  # noqa: S105 -- not a secret
     async with started(tmp_path, "0.0.0.0", QUERYCACHE_TOKEN=token) as (_, peer):  # noqa: S104 -- what is tested

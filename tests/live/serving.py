@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,14 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.redis_kit import free_port
+
 COMMAND = [sys.executable, "-m", "querycache"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ask(url: str, body: dict[str, object] | None = None) -> dict[str, Any]:

@@ -280,6 +280,8 @@ async def test_the_user_of_the_page_can_do_what_is_needed_and_no_more():
             "PUBLISH codebase_rag:meta:told message",
             "SUBSCRIBE codebase_rag:meta:told",
             "HELLO 3",
+            "TIME",
+            "SET codebase_rag:meta:process:{all}:00 post PX 20000 GET",
         ):
             assert await may(command), command
         for command in (

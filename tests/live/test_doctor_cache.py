@@ -4,20 +4,25 @@ and no other.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import random
+import re
 import shutil
+import subprocess
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
-from tests.doors.cli_kit import write
+from tests.doors.cli_kit import command, environment, write
 from tests.doors.http_kit import config_in
 from tests.live.doctor_kit import BOUNDED, examined, named, opened, reach
 from tests.redis_kit import redis_server, until
 
 from querycache import AccessDeniedError
-from querycache.assembly import App
+from querycache.assembly import App, doctor
 from querycache.testing import FakeClock
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.live]
@@ -62,7 +67,9 @@ async def test_reads_that_miss_what_expired(tmp_path: Path):
     finally:
         await app.close()
     assert named(found) == ["hit_rate.low"]
-    assert "120 expired" in found.findings[0].evidence
+    told = re.search(r"misses: (\d+) expired", found.findings[0].evidence)
+    assert told is not None
+    assert int(told[1]) > 100  # a later name displaces some
     assert "TTL" in found.findings[0].remedy
 
 
@@ -183,6 +190,46 @@ async def test_a_home_that_can_not_be_used(tmp_path: Path):
     found = await examined(tmp_path, QUERYCACHE_HOME=str(file / "home"))
     assert named(found) == ["store.unusable"]
     assert str(file / "home") in found.findings[0].evidence
+
+
+async def test_a_home_whose_disk_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    release = threading.Event()
+
+    def hangs(_folder: Path) -> str:
+        release.wait(20)
+        return ""
+
+    monkeypatch.setattr(doctor, "refusal", hangs)
+    monkeypatch.setattr(doctor, "_HOME_S", 0.1)
+    try:
+        found = await examined(tmp_path)
+    finally:
+        release.set()
+    assert named(found) == ["store.unusable"]
+    assert "no answer within 0.1 s" in found.findings[0].evidence
+    assert found.took_ms < 2000
+    assert not (tmp_path / "home").exists()  # nobody touched it
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+async def test_a_home_of_somebody_else(tmp_path: Path):
+    home = tmp_path / "home"
+    (home / "registry").mkdir(mode=0o700, parents=True)
+    home.chmod(0o700)
+    for folder in (home, home / "registry"):
+        os.chown(folder, 65534, 65534)
+    mortal = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [*mortal, *command("doctor", "--json")],
+        cwd=tmp_path,
+        env=environment(QUERYCACHE_HOME=str(home)),
+        capture_output=True,
+        check=False,
+    )
+    (found,) = msgspec.json.decode(ended.stdout)["findings"]
+    assert found["name"] == "store.unusable"
+    assert f"{home}: Permission denied" in found["evidence"]
 
 
 async def test_names_that_are_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

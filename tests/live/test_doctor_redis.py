@@ -32,6 +32,13 @@ async def test_a_redis_that_is_down(tmp_path: Path):
     assert found.findings[0].remedy.startswith("docker compose -f docker-compose.cache.yml up -d")
 
 
+@pytest.mark.parametrize("host", ["redis..example", "a" * 70])
+async def test_a_host_that_can_be_none(tmp_path: Path, host: str):
+    found = await examined(tmp_path, REDIS_HOST=host, REDIS_SSL_ENABLED="true")
+    assert named(found) == ["redis.unreachable"]
+    assert f"{host}:6379: host not found" in found.findings[0].evidence
+
+
 async def test_a_redis_that_hangs(tmp_path: Path):
     async with redis_server(*BOUNDED) as server:
         server.freeze()

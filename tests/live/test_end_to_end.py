@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.redis_kit import free_port
 from tests.unit.usecases.app_kit import make_project
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -81,13 +81,6 @@ def test_a_killed_indexing_run_loses_nothing_and_starts_over_nowhere(tmp_path: P
     assert last["files_changed"] == 400 - survived[-1]
     query = ("search", "does step 7 of 133", "--project", "sample")
     assert ask(home, *query)["results"] == ask(tmp_path / "undisturbed", *query)["results"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from tests.live.freshness_process import CLOCK
 from tests.redis_kit import redis_server
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 EDITS = 5
 PROMISED_S = 1.0

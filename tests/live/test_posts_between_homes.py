@@ -67,6 +67,50 @@ async def test_what_is_posted_by_another_version_is_left_out(tmp_path: Path):
         assert await app.processes() == []
 
 
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        b"[" * 100_000,
+        b'{"kinds":{"search":{"l1_hits":1' + b"0" * 400 + b"}}}",
+        b'{"kinds":{"search":{"l1_hits":-1}}}',
+        b'{"kinds":{},"l1_bytes":1' + b"0" * 400 + b"}",
+        b'{"kinds":{},"uptime_s":1e300}',
+    ],
+    ids=["deep", "huge", "negative", "huge_bytes", "endless"],
+)
+async def test_what_a_stranger_posts_breaks_nothing(tmp_path: Path, snapshot: bytes):
+    async with redis_server() as server, app_at(tmp_path / "home", **at(server)) as app:
+        await app.core.l2.post("stranger", posted(snapshot), 100.0)
+        await app.core.l2.post("peer", posted(b'{"kinds":{"search":{"l1_hits":1}}}'), 100.0)
+        (seen,) = await app.processes()
+        assert totals([seen[1]])["hit_count"] == 1
+
+
+async def test_what_is_larger_than_a_post_may_be_is_not_read(tmp_path: Path):
+    async with redis_server() as server, app_at(tmp_path / "home", **at(server)) as app:
+        whole = posted(b'{"kinds":{}}').decode()
+        place = "codebase_rag:meta:process:{all}:"
+        await server.ask("SET", f"{place}00", f"small\n{whole}")
+        await server.ask("SET", f"{place}01", f"large\n{whole}{' ' * 300_000}")
+        assert (await app.core.l2.posts()).keys() == {"small"}
+
+
+async def test_kinds_and_reasons_that_there_are_not_are_left_out(tmp_path: Path):
+    reasons = {"\x1b[31mhm": 5, "absent": 2}
+    kinds = {"search": {"l1_hits": 1, "reasons": reasons}} | {f"k{n}": {} for n in range(2000)}
+    async with redis_server() as server, app_at(tmp_path / "home", **at(server)) as app:
+        data = posted(msgspec.json.encode({"kinds": kinds}))
+        await app.core.l2.post("stranger", data, 100.0)
+        ((_, snapshot),) = await app.processes()
+    assert snapshot.kinds.keys() == {"search"}
+    assert snapshot.kinds["search"].reasons == {"absent": 2}
+
+
+def posted(snapshot: bytes) -> bytes:
+    post = {"host": "h", "home": "x", "pid": 1, "started": 1.0, "door": "serve", "at": 2.0}
+    return msgspec.json.encode(post | {"snapshot": msgspec.Raw(snapshot)})
+
+
 async def test_a_redis_that_is_gone_hides_the_others_and_nothing_else(tmp_path: Path):
     async with redis_server() as server, app_at(tmp_path / "home", **at(server)) as app:
         await used(app)

@@ -21,7 +21,7 @@ from tests.redis_kit import redis_server
 
 from querycache.assembly import App
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 
 async def right(app: App, found: Findings, number: int, rng: random.Random) -> None:

@@ -39,7 +39,7 @@ from querycache.tiers.redis.endpoint import Endpoint
 from querycache.tiers.redis.link import Greeting, Link, Listener, RefusedError
 from querycache.tiers.redis.names import Names
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 NAMES = Names(PREFIX)

@@ -32,7 +32,7 @@ from querycache.tiers.redis.greeting import pack
 from querycache.tiers.redis.link import DeadlineError, Greeting, UnreachableError
 from querycache.tiers.redis.node import RedisNode, fixed
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 SLACK_S = 0.5
 """For a busy machine: what a call may take beyond its deadline."""

@@ -10,7 +10,7 @@ from tests.unit.usecases.app_kit import app_at
 
 from querycache.doors.python.cache import CacheService
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 
 async def test_an_edit_behind_l1_is_found_listed_and_healed(tmp_path: Path) -> None:

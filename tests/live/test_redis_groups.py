@@ -10,7 +10,7 @@ import pytest
 from tests.live.fault_kit import LOCKED, SECRET, sizes, soaked, under_load
 from tests.redis_kit import SLOTS, Cluster, Sentinels, cluster, sentinels, until
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 BOTH = (*LOCKED, "--masterauth", SECRET)
 

@@ -14,7 +14,7 @@ from tests.live.test_redis_coherence import NAMES, two_cores
 from tests.redis_kit import redis_server, until
 from tests.redis_tier_kit import tier_at
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 
 @pytest.mark.parametrize("other", [0, 1], ids=["here", "elsewhere"])

@@ -27,7 +27,7 @@ from tests.live.fault_kit import (
 )
 from tests.redis_kit import RedisServer, redis_server, tls_server, until
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 PROBE_S = 0.25
 """The longest pause between two attempts to reach a server that refuses."""

@@ -14,7 +14,7 @@ from tests.live.fault_judge import now
 from tests.live.fault_kit import sizes, under_load
 from tests.redis_kit import until
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 BUSY_S = 0.75
 BACK_OFF_S = 2.0

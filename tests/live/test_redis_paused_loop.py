@@ -13,7 +13,7 @@ from querycache.assembly import App
 from querycache.config import load_config
 from querycache.tiers.redis.tracking import HEARS_S
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 
 def app_on(server: RedisServer, home: Path) -> App:

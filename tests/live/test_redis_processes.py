@@ -20,7 +20,7 @@ from tests.live.sqlite_process import CLOCK, Event
 from tests.live.test_redis_coherence import BUSY_S, Judged, line, release, started
 from tests.redis_kit import RedisServer, redis_server
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 
 @pytest.mark.parametrize("count", sizes(1, 20))

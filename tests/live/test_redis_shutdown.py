@@ -21,7 +21,7 @@ from tests.live.serving import Client, served
 from tests.redis_kit import RedisServer, redis_server
 from tests.unit.usecases.app_kit import make_project
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 MOST_S = 5.0

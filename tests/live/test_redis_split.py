@@ -20,7 +20,7 @@ from tests.redis_kit import RedisServer, Sentinel, until
 from querycache.assembly import App
 from querycache.config import load_config
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone, pytest.mark.timeout(300)]
 
 KEYS = [f"k:{number}" for number in range(20)]
 SPLIT_S = 4.0

@@ -19,7 +19,7 @@ from tests.live.fault_kit import LOCKED, Stage, sizes, stage, url_of
 from tests.live.fault_report import Findings, findings
 from tests.redis_kit import redis_server
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ from querycache.tiers.redis.greeting import pack
 from querycache.tiers.redis.link import Link, Request
 from querycache.tiers.redis.names import slot_of
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 NAMES = [f"name:{number}" for number in range(300)]
 WORKERS = 16

@@ -11,7 +11,7 @@ from tests.live.fault_judge import now
 from tests.live.fault_kit import LOCKED, sizes, under_load, url_of
 from tests.redis_kit import redis_server, until
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 MOST = 20
 BEHIND: Mapping[str, str] = {

@@ -62,18 +62,36 @@ def test_any_other_answer_than_yes_changes_nothing(tmp_path: Path, answer: str):
 
 
 def test_yes_takes_the_volumes_of_its_own_compose_project_alone(tmp_path: Path):
-    noting(tmp_path, "docker", "echo container")
-    noting(tmp_path, "querycache")
-    done = reset(tmp_path, "yes\n")
+    folder = tmp_path / "my stack"
+    folder.mkdir()
+    noting(
+        folder, "docker", 'case "$*" in *ps*) printf "redis-cache\\nredis-cache-tls\\n" ;; esac'
+    )
+    noting(folder, "querycache")
+    done = reset(folder, "yes\n")
     assert done.returncode == 0, done.stderr
-    compose = f"docker compose -f {tmp_path}/docker-compose.cache.yml"
-    assert noted(tmp_path) == [
-        f"{compose} ps --all --quiet",
+    compose = f"docker compose -f {folder}/docker-compose.cache.yml"
+    assert noted(folder) == [
+        f"{compose} --profile * ps --all --services",
         f"{compose} --profile * down --volumes --timeout 60",
-        f"{compose} up -d",
+        f"{compose} up -d redis-cache redis-cache-tls",
     ]
     assert "Cache system reset complete" in done.stdout
     assert "volume rm" not in SCRIPT.read_text()
+
+
+@pytest.mark.parametrize("name", ["mine", '"123"'])
+def test_what_a_stack_that_is_down_has_left_goes_too(tmp_path: Path, name: str):
+    answers = f"*config*) echo 'name: {name}' ;; *volume*) echo one ;;"
+    noting(tmp_path, "docker", f'case "$*" in {answers} esac')
+    noting(tmp_path, "querycache")
+    done = reset(tmp_path, "yes\n")
+    assert done.returncode == 0, done.stderr
+    label = f"label=com.docker.compose.project={name.strip(chr(34))}"
+    told = noted(tmp_path)
+    assert f"docker volume ls --quiet --filter {label}" in told
+    assert told[-2].endswith("down --volumes --timeout 60")
+    assert told[-1].endswith("up -d")
 
 
 @pytest.mark.parametrize("docker", ["", "exit 1", "exit 0"])

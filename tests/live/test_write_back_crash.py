@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.live.write_back_process import BACK, CLOCK, KEYS, LIMITS, name, started
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.live]
+pytestmark = [pytest.mark.asyncio, pytest.mark.live, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 

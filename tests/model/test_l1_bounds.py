@@ -26,7 +26,7 @@ class Bounds(RuleBasedStateMachine):
         self.now = 0.0
         self.model: dict[str, Entry] = {}
         self.evicted = 0
-        self.share, self.admits = 1.0, True
+        self.share, self.room, self.admits = 1.0, 1.0, True
         self.l1 = MemoryTier(max_entries=MOST_ENTRIES, max_bytes=MOST_BYTES)
 
     @initialize(policy=st.sampled_from(sorted(POLICIES)), seed=st.integers(0, 1_000))
@@ -48,7 +48,7 @@ class Bounds(RuleBasedStateMachine):
         entry = made(key, weight, expires=self.now + life)
         old = self.model.pop(key, None)
         others = sum(kept.weight for kept in self.model.values())
-        most, largest = int(MOST_ENTRIES * self.share), int(MOST_BYTES * self.share)
+        most, largest = self.bounds()
         room = len(self.model) < most and others + weight <= largest
         fits = weight <= largest and most > 0 and self.admits
         before = self.evicted
@@ -92,16 +92,23 @@ class Bounds(RuleBasedStateMachine):
         assert self.l1.shed(share) == self.evicted - before
         assert self.l1.info().bytes <= held * (1 - share)
 
-    @rule(share=st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]), admit=st.booleans())
-    def limit(self, share: float, admit: bool) -> None:  # noqa: FBT001 -- hypothesis names them
+    @rule(
+        share=st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]),
+        room=st.sampled_from([0.1, 0.5, 1.0]),
+        admit=st.booleans(),
+    )
+    def limit(self, share: float, room: float, admit: bool) -> None:  # noqa: FBT001 -- hypothesis names them
         before = self.evicted
-        self.share, self.admits = share, admit
-        assert self.l1.limit(share, admit=admit) == self.evicted - before
-        most, largest = int(MOST_ENTRIES * share), int(MOST_BYTES * share)
+        self.share, self.room, self.admits = share, room, admit
+        assert self.l1.limit(share, room=room, admit=admit) == self.evicted - before
+        most, largest = self.bounds()
         info = self.l1.info()
         assert info.size <= most
         assert info.bytes <= largest
         assert info.admits == (admit and most > 0)
+
+    def bounds(self) -> tuple[int, int]:
+        return int(MOST_ENTRIES * self.share), int(MOST_BYTES * min(self.share, self.room))
 
     @rule()
     def clear(self) -> None:
@@ -119,7 +126,7 @@ class Bounds(RuleBasedStateMachine):
         held = len(self.model)
         assert self.l1.shed(1.0) == held
         assert not self.model
-        self.limit(1.0, admit=True)
+        self.limit(1.0, 1.0, admit=True)
         self.put("0", 1, 1)
         assert self.l1.shed(1.0) == 1
 

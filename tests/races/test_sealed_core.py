@@ -125,8 +125,9 @@ async def _load_many(keys: list[str]) -> dict[str, object]:
 async def test_what_waits_never_follows_what_was_set_without_a_salt(shared: SharedMemory) -> None:
     ours, reader, kept = started(shared), started(shared), shared.secrets
     assert await ours.put("old", policy=BACK)
-    shared.secrets = {}  # evicted, which a reader finds out
+    shared.secrets = {}
     assert await reader.put("theirs", key=OTHER)
+    shared.secrets = {}  # evicted twice, which a reader finds out
     await ours.get(OTHER)
     shared.secrets = _Failing()
     assert await ours.put("new", policy=BACK)

@@ -44,8 +44,10 @@ _RUNS_CODE = ("exec", "compile", "import", "open", "os.", "subprocess.", "pickle
 
 
 def _audit(event: str, _: tuple[object, ...]) -> None:
-    watched = _watched if threading.get_ident() == _thread else None
-    if watched is not None and event.startswith(_RUNS_CODE):
+    watched = _watched
+    if watched is None:  # asked first: when the process ends, modules go before this hook does
+        return
+    if threading.get_ident() == _thread and event.startswith(_RUNS_CODE):
         watched.append(event)
 
 

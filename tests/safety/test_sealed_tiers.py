@@ -16,8 +16,9 @@ from tests.redis_kit import redis_server
 
 from querycache.assembly import App
 from querycache.config import load_config
-from querycache.errors import ConfigError
+from querycache.errors import ConfigError, TierError
 from querycache.keys import Scope
+from querycache.ports.origins import Question
 from querycache.ports.tiers import Write
 
 pytestmark = pytest.mark.asyncio
@@ -181,6 +182,27 @@ async def test_forgetting_a_project_drops_its_salt_and_no_other(tmp_path: Path) 
         await put(opened, names[1], kept)
         answers = [await opened.core.get(name, policy) for name in names]
         assert [answer.found for answer in answers] == [False, True]
+
+
+async def test_what_could_not_be_forgotten_can_be_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app(tmp_path, **ON) as opened:
+        name = opened.namer.raw("k", Scope("gone"))
+        policy = opened.policies[opened.namer.kind_of(name)]
+        assert await opened.core.put({name: CANARY}, policy) == [True]
+        opened.query_log.record("gone", Question(CANARY, None))
+
+        async def down(_name: str) -> bool:
+            raise TierError("no L2, as told")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(opened.core.l2, "drop_secret", down)
+            with pytest.raises(TierError):
+                await opened.forget("gone")
+        assert not opened.query_log.popular("gone")
+        assert await opened.forget("gone")
+        assert not await opened.forget("gone")
 
 
 async def test_without_a_key_the_start_says_what_to_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from querycache.errors import ConfigError, NotAvailableError
 from querycache.events import Unreadable
 from querycache.observe.machine import disk, refusal, stopped
 from querycache.observe.memory_pressure import ProcessMemory
+from querycache.observe.registry import Published
 from querycache.observe.ring import events_from
 from querycache.ports.findings import Finding
 from querycache.ports.probing import Redis
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _COMPARING_S = 4.0
+_HOME_S = 3.0
 _LAG_S = 1.2  # a touch is sent each half second
 _LOOK_S = 0.05
 _SETTLES_S = 1.5  # an edit is indexed within a second
@@ -67,6 +70,7 @@ class Doctor:
         self._config = config
         self._redis_conf = redis_conf
         self._probing: asyncio.Future[Redis] | None = None
+        self._trying: asyncio.Future[str] | None = None
 
     def diagnose(self) -> Diagnose:
         """The use case over these looks."""
@@ -78,7 +82,7 @@ class Doctor:
             "encryption": partial(asyncio.to_thread, self._encryption),
             "denied": partial(asyncio.to_thread, self._denied),
             "settings": partial(asyncio.to_thread, _settings),
-            "machine": partial(asyncio.to_thread, self._machine),
+            "machine": self._machine,
             "redis_conf": partial(asyncio.to_thread, self._conf_file),
         }
         if self._app.config.l2_backend == "redis":
@@ -105,6 +109,8 @@ class Doctor:
         backend = app.config.l2_backend
         if backend == "redis" and not (await self._redis()).usable:
             return Store(backend, connected=False)
+        if (refused := await self._refused()) and self._hangs:
+            return Store(backend, connected=False, error=refused)
         try:
             info = await app.core.l2.info()
         except ConfigError as error:  # a file of TLS
@@ -127,10 +133,10 @@ class Doctor:
 
     async def _processes(self) -> tuple[Process, ...]:
         app, now = self._app, self._app.clock.wall()
-        told = await asyncio.to_thread(app.registry.living)
+        told = await self._living()
         documents = {one.pid: (f"{one.door} {one.pid}", one.document) for one in told}
-        pid = app.registry.pid
         made = app.__dict__
+        pid = os.getpid()
         snapshot = app.status.snapshot() if "core" in made else None
         worked = snapshot is not None and any(map(_worked, snapshot.kinds.values()))
         if pid in documents or worked or "memory" in made:  # which is made to watch over it
@@ -147,13 +153,13 @@ class Doctor:
 
     async def _compared(self) -> Compared:
         app = self._app
-        living = await asyncio.to_thread(app.registry.living)
+        living = await self._living()
         found: list[Coherency] = []
         mine = "core" in app.__dict__ and bool(app.l1.entries)
-        if mine and app.registry.pid not in {one.pid for one in living}:
+        if mine and os.getpid() not in {one.pid for one in living}:
             found.append(await app.check_coherency())
         silent = [f"{one.door} {one.pid}" for one in living if stopped(one.pid)]
-        if len(silent) < len(living):
+        if len(silent) < len(living) and not await self._refused():
             answers = await everywhere(app.registry, app.clock, _COMPARING_S)
             found += [one.found for one in answers.processes if one.found is not None]
             silent = [f"{o.door} {o.pid}" for o in answers.processes if o.found is None]
@@ -168,7 +174,35 @@ class Doctor:
             differences=differences,
         )
 
+    async def _living(self) -> list[Published]:
+        """The living processes; none where the home can't be read, which is told elsewhere."""
+        refused = await self._refused()
+        if self._hangs:
+            return []
+        try:
+            return await asyncio.to_thread(self._app.registry.living)
+        except OSError:
+            if not refused:
+                raise
+            return []
+
+    async def _refused(self) -> str:
+        """Why no file can be made in the home, tried once, however many ask; "" where it can."""
+        home = self._app.config.home
+        if self._trying is None:
+            self._trying = asyncio.ensure_future(asyncio.to_thread(refusal, home))
+        await asyncio.wait([self._trying], timeout=_HOME_S)
+        return f"{home}: no answer within {_HOME_S:g} s" if self._hangs else self._trying.result()
+
+    @property
+    def _hangs(self) -> bool:
+        """Whether the home's disk has not answered: who touched it now would stop all the rest."""
+        return self._trying is not None and not self._trying.done()
+
     async def _projects(self) -> tuple[Indexed, ...]:
+        await self._refused()
+        if self._hangs:
+            return ()
         found = await self._indexed()
         if any(one.stale_files and one.held for one in found):  # it may be on its way
             await self._app.clock.sleep(_SETTLES_S)
@@ -204,14 +238,18 @@ class Doctor:
         if denied:
             line = denied[-1]
             last = f"{line.who} was refused {line.what} of project {line.project or '-'}"
-        return Denied(len(denied), window_s, last)
+        log = self._app.config.data_home / "audit.jsonl"
+        return Denied(len(denied), window_s, last, str(log))
 
-    def _machine(self) -> Machine:
+    async def _machine(self) -> Machine:
         home = self._app.config.home
-        reading = ProcessMemory().read()
-        free, total = disk(home) or (None, 0)
+        refused = await self._refused()
+        free, total = None, 0
+        if not self._hangs:
+            free, total = await asyncio.to_thread(disk, home) or (None, 0)
+        reading = await asyncio.to_thread(ProcessMemory().read)
         memory = Memory(reading.used, reading.limit, reading.source, reading.rss)
-        return Machine(memory, str(home), refusal(home), free, total)
+        return Machine(memory, str(home), refused, free, total)
 
     def _conf_file(self) -> ConfFile:
         named = [self._redis_conf] if self._redis_conf else _CONF_FILES

@@ -93,14 +93,15 @@ class Projects(Operations):
             )
 
     async def forget(self, name: str) -> bool:
-        """Drops a project, its index, its entries and its query log; whether there was one."""
+        """Drops a project, its index, its query log and its entries; whether there was one. Raises
+        `TierError` where what its entries are sealed with could not be dropped: call it again.
+        """
         self.let_go(name)
         existed = await asyncio.to_thread(self.indexes.forget, name)
-        await self.invalidate.project(name)
-        if self.seal is not None:
-            await self.seal.drop(Scope(name).segment)
         await asyncio.to_thread(self.query_log.forget, name)
-        return existed
+        await self.invalidate.project(name)
+        salts = 0 if self.seal is None else await self.seal.drop(Scope(name).segment)
+        return existed or salts > 0
 
     async def warm(
         self,

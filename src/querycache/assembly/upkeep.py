@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from querycache.assembly.sealing import open_keyring
 from querycache.cache.dumping import ListedSource
 from querycache.cache.rebinding import Rebinder
+from querycache.clock import Clock
 from querycache.codec.pipeline import Pipeline
 from querycache.errors import BackupError, TierError
 from querycache.ports.backup import Source
@@ -35,7 +36,7 @@ def back_up(app: UseCases) -> BackUp:
         app.core,
         app.namer,
         Rebinder(app.core, app.codec, app.clock),
-        _source(app.core.l2),
+        _source(app.core.l2, app.clock),
         DiskBackups(),
         app.clock,
         codec_over=partial(_codec_over, app),
@@ -71,7 +72,7 @@ def clean_up(app: UseCases) -> CleanUp:
         done = await app.invalidate.kind(kind)
         return done.entries, done.told
 
-    return CleanUp(app.core, app.namer, cut)
+    return CleanUp(app.core, app.namer, cut, app.clock)
 
 
 async def back_up_at_home(app: UseCases, make: BackUp) -> BackedUp:
@@ -105,13 +106,13 @@ def _codec_over(app: UseCases, secrets: Secrets) -> Codec:
     return Pipeline(seal=AesSeal(ring, secrets, app.clock, config.sealed_kinds))
 
 
-def _source(l2: L2) -> Source:
+def _source(l2: L2, clock: Clock) -> Source:
     if l2.name == "sqlite":
         from querycache.tiers.sqlite import SqliteTier
 
         if isinstance(l2, SqliteTier):
             return l2.source()
-    return ListedSource(l2)
+    return ListedSource(l2, clock)
 
 
 def _check(cut: Invalidated) -> None:

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from querycache.assembly.cases import UseCases
-from querycache.errors import ProjectNotFoundError, QueryCacheError, UsageError
+from querycache.errors import ProjectNotFoundError, QueryCacheError
 from querycache.ports.observer import Observer
 from querycache.ports.origins import KnownFile
-from querycache.usecases.monitor_files import Looked, MonitorFiles, Place
+from querycache.usecases.find_project import real_folder
+from querycache.usecases.monitor_files import MonitorFiles, Place
 from querycache.usecases.watch_files import Watched, WatchFiles
 
 _PATIENCE_S = 2.0
@@ -37,19 +38,31 @@ class Watching:
         """Keeps a project's index up to date, and cuts what was derived from files that change,
         until cancelled. `spelled`: the absolute root as callers call it.
         """
-        cases = self._cases
+        cases, monitor = self._cases, self._monitor
         files = cases.files_of(root)
         place = Place(files, [spelled], cases.clock.wall())
+        # Not what the index knows: a search that saw a change first has brought that up.
+        known: dict[str, KnownFile] = {}
+        begun = learned = False
 
         async def look(paths: Sequence[str] | None) -> Sequence[float]:
-            known = await asyncio.to_thread(self._known, name, root)
-            # Nothing was derived from files that no index knows; and it can't wait for the model.
-            looked = await self._monitor.look(place, known, paths) if known else Looked()
+            nonlocal begun, learned
+            if not begun:
+                place.began = cases.clock.wall()
+                indexed = await asyncio.to_thread(self._known, name, root)
+                known.update({**await monitor.begin(place), **indexed})
+                begun, paths = True, None
+            looked = await monitor.look(place, known, paths)
+            _learn(known, looked.known)
             lags: Sequence[float] = []
             try:
                 await cases.index_project(name, root, paths=paths)
             finally:
-                lags = self._monitor.tell(place, looked, name)
+                lags = monitor.tell(place, looked, name)
+            if not learned:  # what was new to the index, it has read by now
+                indexed = await asyncio.to_thread(self._known, name, root)
+                _learn(known, {path: one for path, one in indexed.items() if _open(known, one)})
+                learned = True
             return lags
 
         await cases.watch_files(name, files, look)
@@ -65,9 +78,11 @@ class Watching:
             if task is None or task.done() or task.get_loop().is_closed():
                 self._cases.watch_files.monitored[real] = Watched("", real)
                 self._tasks[real] = loop.create_task(self._watch(real, spelled))
-        for real, _ in folders:
-            stands = loop.create_task(self._cases.watch_files.monitored[real].stands.wait())
-            await asyncio.wait((stands, self._tasks[real]), return_when=asyncio.FIRST_COMPLETED)
+        states = self._cases.watch_files.monitored
+        begun = [(states[real], self._tasks[real]) for real, _ in folders]
+        for state, task in begun:  # which `stop` may end meanwhile
+            stands = loop.create_task(state.stands.wait())
+            await asyncio.wait((stands, task), return_when=asyncio.FIRST_COMPLETED)
             stands.cancel()
 
     async def stop(self) -> None:
@@ -121,11 +136,7 @@ class Watching:
                 begun.set()
                 return []
             looked = await monitor.look(place, known, paths)
-            for path, now in looked.known.items():
-                if now is None:
-                    known.pop(path, None)
-                else:
-                    known[path] = now
+            _learn(known, looked.known)
             projects = await self._bring_up([f"{root}/{one.path}" for one in looked.changes])
             return monitor.tell(place, looked, projects[0] if projects else "")
 
@@ -183,9 +194,20 @@ class Watching:
             index.close()
 
 
+def _learn(known: dict[str, KnownFile], news: Mapping[str, KnownFile | None]) -> None:
+    for path, now in news.items():
+        if now is None:
+            known.pop(path, None)
+        else:
+            known[path] = now
+
+
+def _open(known: Mapping[str, KnownFile], one: KnownFile) -> bool:
+    """Whether the hash of a file is not known yet, and it looks as it did."""
+    seen = known.get(one.stat.path)
+    return seen is not None and not seen.content_hash and seen.stat == one.stat
+
+
 def _folder(root: str) -> tuple[str, str]:
     """A folder as it really is, and as it was called."""
-    path = Path(root)
-    if not path.is_dir():
-        raise UsageError(f"{root!r} is not a folder", remedy="name the folder of a project")
-    return str(path.resolve()), str(path.absolute())
+    return real_folder(root), str(Path(root).absolute())

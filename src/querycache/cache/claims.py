@@ -24,6 +24,9 @@ class Claims:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def keys(self) -> list[str]:
+        return list(self._slots)
+
     def claim(self, key: str) -> object:
         """A claim on `key`; one that is under way is voided, and so is this one."""
         with self._lock:

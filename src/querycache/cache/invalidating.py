@@ -43,6 +43,11 @@ class Invalidator:
         self._flights = flights
         self._past = past
 
+    def names(self) -> list[str]:
+        """What this process holds or will: in L1, on its way into a tier, being loaded."""
+        held = [*list(self._l1.entries), *list(self._generations.dirty)]
+        return list(dict.fromkeys([*held, *self._claims.keys(), *self._flights.keys()]))
+
     async def remove(self, keys: Sequence[str]) -> int:
         """Deletes from both tiers and tells; returns how many there were."""
         self._past.removed(keys)

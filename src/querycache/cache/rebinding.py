@@ -7,14 +7,16 @@ stamps, guarded write: a change that lands in between refuses the write, or make
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Literal
 
 import msgspec
 
+from querycache.cache.dumping import patiently
+from querycache.cache.generations import is_nowhere
 from querycache.cache.two_tier import TwoTier
 from querycache.clock import Clock
-from querycache.errors import UnreadableError, UnsupportedValueError
+from querycache.errors import TierError, UnreadableError, UnsupportedValueError
 from querycache.ports.codec import Codec, Form, Record, Shape
 from querycache.ports.tiers import Read, Write
 from querycache.values import Kind, Stamp
@@ -70,8 +72,16 @@ class Rebinder:
         """Whether no tag of each has moved. Raises `TierError`."""
         generations = self._core.generations
         generations.catch_up()
-        await self._learn(records)
+        await patiently(self._clock, lambda _: self._learn(records))
         return [generations.stand(record.tags) for record in records]
+
+    async def recognise(self, records: Sequence[Record]) -> bool:
+        """Whether a counter stands as it did when one of them was made: no other store has it so.
+        Raises `TierError`.
+        """
+        await patiently(self._clock, lambda _: self._learn(records))
+        now = self._core.generations.now
+        return any(now(tag) == stamp for record in records for tag, stamp in record.tags)
 
     async def bind(
         self, records: Sequence[Record], *, overwrite: bool, same_store: bool
@@ -82,11 +92,23 @@ class Rebinder:
         from, so does the invalidation of a tag (a kind's own apart: that is a clean-up). Raises
         `TierError`; some may be written then.
         """
+
+        def bind(attempt: int) -> Awaitable[list[Outcome]]:
+            return self._bind(
+                records, overwrite=overwrite, same_store=same_store, again=attempt > 0
+            )
+
+        return await patiently(self._clock, bind)
+
+    async def _bind(
+        self, records: Sequence[Record], *, overwrite: bool, same_store: bool, again: bool
+    ) -> list[Outcome]:
+        """`again`: what is there and the same was stored by an attempt that failed."""
         outcomes: list[Outcome] = ["changed"] * len(records)
         left = list(range(len(records)))
         for _ in range(_ATTEMPTS):
             asked = [records[place] for place in left]
-            turn = await self._turn(asked, overwrite=overwrite, same_store=same_store)
+            turn = await self._turn(asked, overwrite=overwrite, same_store=same_store, again=again)
             for place, outcome in zip(left, turn, strict=True):
                 outcomes[place] = outcome
             left = [place for place in left if outcomes[place] == "changed"]
@@ -95,21 +117,21 @@ class Rebinder:
         return outcomes
 
     async def _turn(
-        self, records: Sequence[Record], *, overwrite: bool, same_store: bool
+        self, records: Sequence[Record], *, overwrite: bool, same_store: bool, again: bool
     ) -> list[Outcome]:
         keys = [record.key for record in records]
         reads = await self._core.l2.read(keys)
         self._core.generations.catch_up()
         await self._learn(records)
-        held = frozenset[str]() if overwrite else await self._held(keys, reads)
+        held = dict[str, Record]() if overwrite else await self._held(keys, reads)
         if (pending := self._codec.prepare(keys)) is not None:
             await pending
         made: list[Write | Outcome] = []
         for record, read in zip(records, reads, strict=True):
             if same_store and not overwrite and self._lags(record):
                 made.append("invalidated")
-            elif record.key in held:
-                made.append("kept")
+            elif (there := held.get(record.key)) is not None:
+                made.append("stored" if again and _alike(there, record) else "kept")
             else:
                 made.append(self._write(record, read.guard))
         done = iter(await self._written([one for one in made if isinstance(one, Write)]))
@@ -144,21 +166,36 @@ class Rebinder:
             return "unsupported"
         return Write(bound.key, data, bound.expires_at, tuple(t for t, _ in stamps), guard)
 
-    async def _held(self, keys: Sequence[str], reads: Sequence[Read]) -> frozenset[str]:
-        """The names under which L2 has an entry that would be served."""
+    async def _held(self, keys: Sequence[str], reads: Sequence[Read]) -> dict[str, Record]:
+        """The entries of L2 that would be served, by their names."""
         held = {k: r.data for k, r in zip(keys, reads, strict=True) if r.data is not None}
         if not held:
-            return frozenset()
+            return {}
         opened = await self._opener.open(list(held), list(held.values()))
         there = [record for record in opened if isinstance(record, Record)]
         await self._learn(there)
         now, stand = self._clock.wall(), self._core.generations.stand
-        return frozenset(r.key for r in there if r.expires_at > now and stand(r.tags))
+        return {r.key: r for r in there if r.expires_at > now and stand(r.tags)}
 
     def _lags(self, record: Record) -> bool:
         now = self._core.generations.now
         return any(tag not in _KINDS and now(tag) != stamp for tag, stamp in record.tags)
 
     async def _learn(self, records: Sequence[Record]) -> None:
+        """Raises `TierError` also where L2 did not say how a counter stands: what is bound to the
+        stamp that is used meanwhile is never valid.
+        """
+        generations = self._core.generations
         tags = dict.fromkeys(tag for record in records for tag, _ in record.tags)
-        await self._core.generations.learn(list(tags))
+        await generations.learn(list(tags))
+        known = ((tag, generations.now(tag)) for tag in tags)
+        if is_nowhere(tuple((tag, stamp) for tag, stamp in known if stamp is not None)):
+            raise TierError(
+                "the shared tier does not say how its counters stand",
+                remedy="do it again when `querycache health` finds nothing wrong",
+            )
+
+
+def _alike(one: Record, other: Record) -> bool:
+    """Whether they are the same but for where their tags stand."""
+    return msgspec.structs.replace(one, tags=other.tags) == other

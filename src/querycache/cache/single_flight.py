@@ -60,6 +60,10 @@ class SingleFlight(Generic[T]):
     def __len__(self) -> int:
         return sum(len(table) for table in list(self._tables.values()))
 
+    def keys(self) -> list[str]:
+        """The keys of the flights that can be joined, in all loops."""
+        return [key for table in list(self._tables.values()) for key in list(table)]
+
     async def run(
         self,
         key: str,

@@ -68,7 +68,7 @@ class TwoTier:
             parts, generations, claims, self.recovery, back, self.flights, past
         )
         self.remove, self.invalidate = self._invalidator.remove, self._invalidator.invalidate
-        self.leave_to_l2 = self._invalidator.leave_to_l2
+        self.leave_to_l2, self.names = self._invalidator.leave_to_l2, self._invalidator.names
         self._adopter = Adopter(parts, generations, journal, self.leave_to_l2)
         self.examiner = Examiner(parts, generations, claims)
         self._codec = parts.codec

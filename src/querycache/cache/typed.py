@@ -9,7 +9,7 @@ from querycache.cache.generations import EVERYTHING
 from querycache.cache.loading import Answer
 from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
-from querycache.keys import Namer, Scope
+from querycache.keys import Namer, Scope, sayable
 from querycache.values import Kind
 
 K = TypeVar("K")
@@ -26,17 +26,17 @@ def kind_tag(kind: Kind) -> str:
 
 def project_tag(project: str) -> str:
     """The tag of every entry of a project."""
-    return f"project:{project}"
+    return f"project:{sayable(project)}"
 
 
 def derived_tag(project: str) -> str:
     """The tag of what was computed from a project's files taken together."""
-    return f"derived:{project}"
+    return f"derived:{sayable(project)}"
 
 
 def file_tag(path: str) -> str:
     """The tag of what was derived from one file; `path` as the caller names it."""
-    return f"file:{path}"
+    return f"file:{sayable(path)}"
 
 
 def base_tags(kind: Kind, scope: Scope) -> tuple[str, ...]:

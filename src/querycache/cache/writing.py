@@ -275,12 +275,17 @@ class Writer:
         return write
 
     def _unsealed(self, draft: Draft, error: TierError) -> None:
-        """It can't be sealed, so it does not reach L2, where what is older is no longer true."""
+        """It can't be sealed, so it does not reach L2, where what is older is no longer true; nor
+        is what waits.
+        """
         self._recovery.trouble = str(error)
         self._observer.emit(TierFailed(draft.key, self._l2.name, "seal", str(error)))
         self._observer.emit(NotStored(draft.key, "l2_down"))
         if not draft.policy.immutable:
             self._generations.owe([draft.key])
+            if draft.guard is None:
+                self._back.forget(draft.key)
+                self._recovery.forget(draft.key)
 
     def _refused(self, draft: Draft, reason: RefusalReason) -> bool:
         self._observer.emit(NotStored(draft.key, reason))

@@ -2,14 +2,16 @@
 before anything in them is believed.
 
 Design note. The writer's file is made new (O_EXCL, mode 0600, no link is followed), synced, and
-then linked to its name, which fails if somebody made a file of that name meanwhile; with `force`
-it is renamed over it. The folder is synced after. A writer that is killed leaves a file called
-`.NAME.XXXX.part` and nothing at NAME. The reader keeps its descriptor between the look at the
-whole file and the reading of its entries, and checks each block again.
+then linked to its name, which fails if somebody made a file of that name meanwhile; with `force`,
+and where a file system knows no links, it is renamed over it. Only a back-up is ever replaced. The
+folder is synced after. A writer that is killed leaves a file called `.NAME.XXXX.part` and nothing
+at NAME. The reader keeps its descriptor between the look at the whole file and the reading of its
+entries, and checks each block again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -36,6 +38,8 @@ from querycache.ports.backup import (
 MAX_FLAT: Final = 256 * 1024 * 1024
 """Bytes of a flat JSON file, which is read at once."""
 
+_NO_LINKS: Final = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK))
+
 _DIGEST: Final = 32
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _MADE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -60,7 +64,7 @@ class DiskBackups:
     def flat(self, path: str) -> dict[str, object] | None:
         with _said(path), _opened(path) as file:
             start = file.read(len(layout.MAGIC))
-            if not start.lstrip().startswith(b"{"):
+            if start.lstrip()[:1] != b"{" and not start.isspace():
                 return None
             data = start + file.read(MAX_FLAT)
             if len(data) > MAX_FLAT:
@@ -79,7 +83,7 @@ class _Writer:
         self._path, self._about, self._force = path, about, force
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._name = name
-        self._part = f".{name[:200]}.{secrets.token_hex(4)}.part"
+        self._part = f".{name[:60]}.{secrets.token_hex(4)}.part"
         self._at: list[int] = []  # where each block of entries begins
         self._dropped: dict[int, bytes] = {}
         self._entries = self._bytes = 0
@@ -177,8 +181,14 @@ class _Writer:
         if self._force:
             os.replace(self._part, self._name, **here)  # noqa: PTH105 -- relative to a descriptor
             return
-        os.link(self._part, self._name, follow_symlinks=False, **here)
-        os.unlink(self._part, dir_fd=self._folder)
+        try:
+            os.link(self._part, self._name, follow_symlinks=False, **here)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.replace(self._part, self._name, **here)  # noqa: PTH105 -- relative to a descriptor
+        else:
+            os.unlink(self._part, dir_fd=self._folder)
 
     def _refuse_what_is_there(self) -> None:
         try:
@@ -189,6 +199,18 @@ class _Writer:
             raise BackupError("it is no regular file", remedy="name another file")
         if not self._force:
             raise BackupError("it exists", remedy="name another file, or replace it with --force")
+        if found.st_size and not self._is_backup():
+            raise BackupError(
+                "it is no backup, and nothing else is replaced", remedy="name another file"
+            )
+
+    def _is_backup(self) -> bool:
+        """Whether what is there begins as a back-up of any version does."""
+        handle = os.open(self._name, _READ_FLAGS, dir_fd=self._folder)
+        try:
+            return os.read(handle, len(layout.MAGIC)) == layout.MAGIC
+        finally:
+            os.close(handle)
 
     def _close(self) -> None:
         self._file.close()
@@ -256,7 +278,14 @@ class _Reader:
 
 
 def _opened(path: str) -> BufferedReader:
-    handle = os.open(path, _READ_FLAGS)
+    try:
+        handle = os.open(path, _READ_FLAGS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BackupError(
+                "it is a symbolic link", remedy="name the file that it leads to"
+            ) from error
+        raise
     try:
         regular = stat.S_ISREG(os.fstat(handle).st_mode)
         file = os.fdopen(handle, "rb")

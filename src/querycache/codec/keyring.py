@@ -110,6 +110,11 @@ class Keyring:
         if given is not None:
             kept.append(given)
         keys = {key.key_id: key for key in kept}
+        if self._keys and not keys:
+            raise ConfigError(
+                f"the key store {self.store.folder} is empty, and was not",
+                remedy="restore it from a copy: without its keys nothing that they sealed opens",
+            )
         current = (active if self._generated else None) or given or active
         for key in kept:
             key.state = "active" if key is current else "decrypt"

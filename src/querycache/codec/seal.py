@@ -223,26 +223,32 @@ class AesSeal:
             self._active, self._before = active, self._active
 
     def _may_ask(self, named: Named, now: float) -> bool:
-        if now - self._asked.get(named, float("-inf")) < _PAUSE_S:
-            return False
+        return now - self._asked.get(named, float("-inf")) >= _PAUSE_S
+
+    def _answered(self, named: Named, *, create: bool) -> None:
+        """Readers that come before the answer wait for it too; those soon after it do without."""
+        if create:
+            return
         if len(self._asked) >= _ASKED:
             self._asked.clear()
-        self._asked[named] = now
-        return True
+        self._asked[named] = self._clock.monotonic()
 
     async def _learn(self, wanted: Collection[Named], *, create: bool) -> None:
         for named in wanted:
             key = self._ring.get(named[0].hex())
-            if key is None:
+            if key is None:  # it was revoked
+                self._projects.pop(named, None)
                 continue
             try:
                 salt = await self._salt(named, key, create=create)
             except TierError:
+                self._answered(named, create=create)
                 known = self._projects.get(named)
                 if known is None:
                     raise
                 known.since = self._clock.monotonic() - _LIFE_S + _PAUSE_S
                 continue
+            self._answered(named, create=create)
             self._know(named, key, salt)
 
     async def _salt(self, named: Named, key: Key, *, create: bool) -> bytes | None:

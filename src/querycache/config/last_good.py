@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,7 +72,7 @@ def roll_back(folder: Path, environ: Mapping[str, str] | None = None) -> RolledB
             f"{folder}: {names} is missing: nothing was changed",
             remedy="keep a set that works with: querycache config save",
         )
-    _judge(wanted, environ)
+    _judge(wanted, folder, environ)
     changed = [name for name, data in wanted.items() if now[name] != data]
     for name in changed:
         if (replaced := now[name]) is not None:
@@ -83,18 +82,14 @@ def roll_back(folder: Path, environ: Mapping[str, str] | None = None) -> RolledB
     return RolledBack(tuple(changed), tuple(name for name in wanted if name not in changed))
 
 
-def _judge(wanted: Mapping[str, bytes], environ: Mapping[str, str] | None) -> None:
-    """Whether a copy is fit to run with."""
-    with tempfile.TemporaryDirectory(prefix="querycache-") as folder:
-        if (env := wanted.get(ENV)) is not None:
-            _replace(Path(folder) / ENV, env)
-        try:
-            check(load_config(environ, Path(folder)).config)
-        except ConfigError as error:
-            said = str(error).replace(f"{folder}/{ENV}", f"{ENV}.backup")
-            raise ConfigError(
-                f"{ENV}.backup is not good: {said}; nothing was changed", remedy=error.remedy
-            ) from error
+def _judge(wanted: Mapping[str, bytes], folder: Path, environ: Mapping[str, str] | None) -> None:
+    """Whether a copy is fit to run with, in its folder: paths in it begin there."""
+    try:
+        check(load_config(environ, folder, f"{ENV}.backup").config)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{ENV}.backup is not good: {error}; nothing was changed", remedy=error.remedy
+        ) from error
     compose = wanted.get(COMPOSE, b"services:")
     lines = compose.decode("utf-8", "replace").splitlines()
     if not any(line.startswith("services:") for line in lines):

@@ -68,15 +68,18 @@ class Loaded(NamedTuple):
         )
 
 
-def load_config(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Loaded:
-    """Reads `environ` (the process's environment) and `.env` in `cwd` (the working directory).
+def load_config(
+    environ: Mapping[str, str] | None = None, cwd: Path | None = None, dotenv: str = ".env"
+) -> Loaded:
+    """Reads `environ` (the process's environment) and `.env` in `cwd` (the working directory), or
+    what is called `dotenv` there.
 
     Raises `ConfigError` with all that is wrong. What is right and beyond this build is told by
     `check`.
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
-    texts = {**read_dotenv(cwd / ".env"), **environ}
+    texts = {**read_dotenv(cwd / dotenv), **environ}
     sources = {name: "environment" if name in environ else ".env" for name in texts}
     given = {name: texts[name].strip() for name in FIELDS if texts.get(name, "").strip()}
     problems = list(_untrusted(given, sources))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 from collections import deque
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import httpx2
 import msgspec
@@ -15,6 +17,10 @@ from querycache.ports.alerts import Alert, Receiver
 
 _PATIENCE_S = 10.0
 _WAITING = 100
+
+
+_TELLING: ContextVar[bool] = ContextVar("a webhook is told", default=False)
+logging.getLogger("httpx2").addFilter(lambda _: not _TELLING.get())  # it tells every address
 
 
 class Log:
@@ -39,13 +45,21 @@ class Webhook:
         """Raises `OSError` for no answer within 10 s, and for one that is not 2xx."""
         headers = {"Content-Type": "application/json"}
         body = msgspec.json.encode(alert)
+        telling = _TELLING.set(True)
         try:
-            async with httpx2.AsyncClient(timeout=_PATIENCE_S) as client:
-                answer = await client.post(self._url, content=body, headers=headers)
-        except httpx2.HTTPError as error:  # its words may hold the address
-            raise OSError(f"the webhook does not answer: {type(error).__name__}") from None
-        if not answer.is_success:
-            raise OSError(f"the webhook answered {answer.status_code}")
+            async with (
+                asyncio.timeout(_PATIENCE_S),
+                httpx2.AsyncClient(timeout=_PATIENCE_S) as client,
+                client.stream("POST", self._url, content=body, headers=headers) as answer,
+            ):
+                status, told = answer.status_code, answer.is_success  # its body is not read
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+            what = type(error).__name__  # its words may hold the address
+            raise OSError(f"the webhook does not answer: {what}") from None
+        finally:
+            _TELLING.reset(telling)
+        if not told:
+            raise OSError(f"the webhook answered {status}")
 
 
 class Command:
@@ -90,7 +104,7 @@ class Deliveries:
     def offer(self, alert: Alert) -> None:
         """Takes an alert; wants a running event loop."""
         self._waiting.append(alert)
-        if self._task is None or self._task.done():
+        if self._task is None or self._task.done() or self._task.get_loop().is_closed():
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._deliver(), name="querycache alerts")
 

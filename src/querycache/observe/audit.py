@@ -1,15 +1,18 @@
 """The audit log: who did what, or was refused, as JSON lines that are chained by their digests.
 
 Each line carries the SHA-256 of the line before it, so one that was changed, dropped or put in
-shows. Lines are appended under a file lock, by all processes to one file; a file that is full is
-set aside under a number, and the next one's first line goes on with the chain.
+shows, unless it is the last, or whoever did it wrote all that follow anew: no key is involved.
+Lines are appended under a file lock, by all processes to one file; a file that is full is set
+aside under a number, and the next one's first line goes on with the chain.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -83,11 +86,7 @@ class AuditLog:
 
     def _append(self, who: str, what: str, outcome: Outcome, project: str, key: str) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(
-            self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
-        )
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked(fcntl.LOCK_EX):
             before, torn = self._last()
             line = AuditLine(
                 round(self._clock.wall(), 3),
@@ -103,9 +102,17 @@ class AuditLog:
             try:
                 encoded = torn + _encoded(line)
                 if os.write(handle, encoded) < len(encoded):
-                    raise OSError(0, "the disk took a part of the line only")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(handle)
+
+    @contextmanager
+    def _locked(self, how: int) -> Generator[None]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        lock = os.open(self._path.with_suffix(".lock"), flags, 0o600)
+        try:
+            fcntl.flock(lock, how)
+            yield
         finally:
             os.close(lock)
 
@@ -122,7 +129,9 @@ class AuditLog:
         except (FileNotFoundError, IndexError):
             return _FIRST, b""
         if size >= self._most_bytes:
-            self._path.rename(self._path.with_suffix(f".{len(self._aside()) + 1:04}.jsonl"))
+            aside = self._aside()
+            number = int(aside[-1].name.split(".")[-2]) + 1 if aside else 1
+            self._path.rename(self._path.with_suffix(f".{number:04}.jsonl"))
             return sha256(last).hexdigest(), b""
         return sha256(last).hexdigest(), b"" if tail.endswith(b"\n") else b"\n"
 
@@ -130,16 +139,20 @@ class AuditLog:
         return sorted(self._path.parent.glob(f"{self._path.stem}.[0-9][0-9][0-9][0-9].jsonl"))
 
     def _read(self) -> Iterator[tuple[bytes, AuditLine | None]]:
-        for path in (*self._aside(), self._path):
-            if not path.exists():
-                continue
-            with path.open("rb") as file:
-                for raw in file:
-                    stripped = raw.rstrip(b"\n")
+        if not self._path.parent.is_dir():
+            return
+        with ExitStack() as opened:
+            with self._locked(fcntl.LOCK_SH):  # so that none is being set aside
+                paths = [path for path in (*self._aside(), self._path) if path.exists()]
+                files = [opened.enter_context(path.open("rb")) for path in paths]
+                sizes = [path.stat().st_size for path in paths]
+            for file, size in zip(files, sizes, strict=True):
+                while file.tell() < size:
+                    raw = file.readline().rstrip(b"\n")
                     try:
-                        yield stripped, msgspec.json.decode(stripped, type=AuditLine)
+                        yield raw, msgspec.json.decode(raw, type=AuditLine)
                     except ValueError:
-                        yield stripped, None
+                        yield raw, None
 
 
 class NoAudit:

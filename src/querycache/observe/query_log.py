@@ -53,7 +53,10 @@ class QueryLog:
             return
         at = round(self._clock.wall(), 1)
         noted = _Line(at, asked.text, asked.mode, asked.limit, asked.language, asked.path)
-        line = msgspec.json.encode(noted) + b"\n"
+        try:
+            line = msgspec.json.encode(noted) + b"\n"
+        except UnicodeEncodeError:  # no text, but bytes that a shell passed on
+            return
         path = self._path(project)
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

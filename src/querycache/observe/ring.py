@@ -74,7 +74,7 @@ class EventRing:
     def rows(self) -> list[Sequence[object]]:
         """What is kept as rows of plain values, for `events_from`."""
         return [
-            (round(at, 3), type(event).__name__, *msgspec.structs.astuple(event))
+            (round(at, 3), type(event).__name__, *map(_plain, msgspec.structs.astuple(event)))
             for at, event in self.events()
         ]
 
@@ -99,6 +99,13 @@ def concerning(
         or (isinstance(event, Invalidated) and event.tag in tags)
         or (isinstance(event, FileChanged) and f"file:{event.key}" in tags)
     ]
+
+
+def _plain(value: object) -> object:
+    """A field that JSON can say: an error's words may hold lone surrogates."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode(errors="backslashreplace").decode()
 
 
 def _event_from(row: object) -> tuple[float, Event] | None:

@@ -129,6 +129,15 @@ class _Lane:
         self._closed = False
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Reply).decode
+        _OPEN.add(self)
+
+    def after_fork(self) -> None:
+        """A child has neither its parent's thread nor any right to its process."""
+        self.load = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="querycache-parser")
+        if self._process is not None:
+            self._process.disown()
+            self._process = None
 
     async def cut(self, request: Request) -> Reply | None:
         """None for a file that can't be parsed in time, or kills its process."""
@@ -223,6 +232,12 @@ class _Process:
         """From any thread."""
         self._popen.kill()
 
+    def disown(self) -> None:
+        """Closes the pipes of what is another's process."""
+        self.end.detach()
+        _close(self._popen)
+        self._popen.returncode = 0  # so that nobody waits for it
+
     def _read(self, size: int, until: float) -> bytes:
         data = bytearray()
         while len(data) < size:
@@ -248,6 +263,19 @@ class _Process:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
+    _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
+
+
+def _after_fork() -> None:
+    for lane in list(_OPEN):
+        lane.after_fork()
+
+
+_OPEN: weakref.WeakSet[_Lane] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)

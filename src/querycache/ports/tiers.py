@@ -55,8 +55,8 @@ class Entry(_Held, gc=False, eq=False, kw_only=True):
 class L1Info(msgspec.Struct, frozen=True):
     """How full L1 is. Bytes include the overhead of each entry.
 
-    `max_size` and `max_bytes` are as configured; `share` of them is in force, and nothing comes in
-    unless it `admits`.
+    `max_size` and `max_bytes` are as configured; `share` of the bytes is in force, and nothing
+    comes in unless it `admits`.
     """
 
     size: int
@@ -108,10 +108,11 @@ class L1(Protocol):
         """
         ...
 
-    def limit(self, share: float, *, admit: bool = True) -> int:
-        """Puts `share` (0 to 1) of both configured bounds in force, and evicts what is beyond
-        them, in bounded steps; returns how many entries went. With `admit` off, or a share of 0,
-        nothing comes in: `put` is False, and an older one of its name goes.
+    def limit(self, share: float, *, room: float = 1.0, admit: bool = True) -> int:
+        """Puts `share` (0 to 1) of both configured bounds in force, of the bytes no more than
+        `room` (0 to 1), and evicts what is beyond them, in bounded steps; returns how many entries
+        went. With `admit` off, or a share of 0, nothing comes in: `put` is False, and an older one
+        of its name goes.
         """
         ...
 

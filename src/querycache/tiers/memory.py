@@ -127,15 +127,16 @@ class MemoryTier:
             keep = self._bytes * (1.0 - share)
         return self._evict_beyond(lambda: self._bytes > keep)
 
-    def limit(self, share: float, *, admit: bool = True) -> int:
-        """Puts `share` (0 to 1) of both configured bounds in force, and evicts what is beyond
-        them, in bounded steps; returns how many entries went. With `admit` off, or a share of 0,
-        nothing comes in.
+    def limit(self, share: float, *, room: float = 1.0, admit: bool = True) -> int:
+        """Puts `share` (0 to 1) of both configured bounds in force, of the bytes no more than
+        `room` (0 to 1), and evicts what is beyond them, in bounded steps; returns how many entries
+        went. With `admit` off, or a share of 0, nothing comes in.
         """
         entries, size = self._configured
         with self._lock:
-            self._share, self._admits = share, admit
-            self._max_entries, self._max_bytes = int(entries * share), int(size * share)
+            self._share, self._admits = min(share, room), admit
+            self._max_entries = int(entries * share)
+            self._max_bytes = int(size * min(share, room))
             self._policy.resize(self._max_entries, self._max_bytes)
         return self._evict_beyond(
             lambda: self._bytes > self._max_bytes or len(self._entries) > self._max_entries

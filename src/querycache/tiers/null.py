@@ -156,5 +156,10 @@ class AbsentTier(NullTier):
         del name
         raise TierError(self._error)
 
+    async def scan(self, prefix: str = "") -> AsyncIterator[Listing]:
+        async for listing in super().scan(prefix):
+            yield listing
+        raise TierError(self._error)
+
     async def info(self) -> L2Info:
         return L2Info(self.name, connected=False, error=self._error)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from querycache.cache.dumping import patiently, portions
 from querycache.cache.rebinding import Opener, Rebinder
 from querycache.cache.two_tier import TwoTier
 from querycache.clock import Clock
@@ -35,8 +37,6 @@ STORE = "store:identity"
 
 _GUARDS = 50_000
 """How many guards are remembered of a turn: more, and all of it is looked at again."""
-
-_BATCH = 100
 
 
 class BackedUp(msgspec.Struct, frozen=True):
@@ -154,6 +154,13 @@ class _Noted:
         return await self._secrets.drop_secret(name)
 
 
+class _Guarded(NamedTuple):
+    """The smallest entry under a guard: its name, and its bytes."""
+
+    key: str
+    size: int
+
+
 class _Turn:
     """One kind after another into one file."""
 
@@ -176,11 +183,33 @@ class _Turn:
         self._clock = clock
         self._writer = writer
         self._seen = 0
-        self._guards: dict[int, str] = {}  # of each, a name that it guards
+        self._guards: dict[int, _Guarded] = {}
 
     async def take(self, prefix: str) -> int:
-        """Writes what begins with `prefix` and stands; how many entries."""
-        first = self._writer.blocks
+        """Writes what begins with `prefix` and stands; how many entries. Begins anew where L2
+        fails for a while: a listing can't be taken up again.
+        """
+        before = Counter(self.skipped), Counter(self.failed), self._seen
+
+        async def turn(attempt: int) -> int:
+            if attempt:
+                self.skipped, self.failed, self._seen = (
+                    Counter(before[0]),
+                    Counter(before[1]),
+                    before[2],
+                )
+            first = self._writer.blocks
+            try:
+                return await self._taken(prefix, first)
+            except TierError:
+                for block in range(first, self._writer.blocks):
+                    rows = await asyncio.to_thread(self._writer.read, block)
+                    await asyncio.to_thread(self._writer.drop, block, range(len(rows)))
+                raise
+
+        return await patiently(self._clock, turn)
+
+    async def _taken(self, prefix: str, first: int) -> int:
         self._guards = {}
         self._generations.catch_up()
         world = self._generations.world
@@ -199,7 +228,7 @@ class _Turn:
     async def _standing(self, batch: Sequence[Dumped]) -> AsyncIterator[Saved]:
         opened: list[tuple[Dumped, Record]] = []
         now = self._clock.wall()
-        found = await self._opener.open([one.key for one in batch], [one.data for one in batch])
+        found = await self._opened([one.key for one in batch], [one.data for one in batch])
         for one, record in zip(batch, found, strict=True):
             if isinstance(record, str):
                 self.failed[record] += 1
@@ -213,7 +242,9 @@ class _Turn:
                 self.skipped["invalidated"] += 1
                 continue
             if len(self._guards) <= _GUARDS:
-                self._guards.setdefault(one.guard, one.key)
+                known = self._guards.get(one.guard)
+                if known is None or len(one.data) < known.size:
+                    self._guards[one.guard] = _Guarded(one.key, len(one.data))
             name = one.key.encode("utf-8", "surrogatepass")
             yield Saved(name, one.data, min(record.expires_at, one.expires_at))
 
@@ -221,10 +252,8 @@ class _Turn:
         """Whether a counter or an entry may have changed since the turn began."""
         if len(self._guards) > _GUARDS:
             return True
-        held = list(self._guards.items())
-        for start in range(0, len(held), _BATCH):
-            part = held[start : start + _BATCH]
-            reads = await self._source.peek([name for _, name in part])
+        for part in portions(list(self._guards.items()), lambda held: held[1].size):
+            reads = await self._source.peek([one.key for _, one in part])
             if any(read.guard != guard for (guard, _), read in zip(part, reads, strict=True)):
                 return True
         self._generations.catch_up()
@@ -242,7 +271,7 @@ class _Turn:
             rows = await asyncio.to_thread(self._writer.read, block)
             names = [row.name.decode("utf-8", "surrogatepass") for row in rows]
             reads = await self._source.peek(names)
-            opened = await self._opener.open(names, [row.data for row in rows])
+            opened = await self._opened(names, [row.data for row in rows])
             records = [record for record in opened if isinstance(record, Record)]
             stand = iter(await self._rebinder.stand(records))
             places = [
@@ -255,3 +284,6 @@ class _Turn:
                 self.skipped["changed"] += len(places)
                 gone += len(places)
         return gone
+
+    async def _opened(self, names: Sequence[str], data: Sequence[bytes]) -> list[Record | str]:
+        return await patiently(self._clock, lambda _: self._opener.open(names, data))

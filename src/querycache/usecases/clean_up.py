@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from querycache.cache.two_tier import TwoTier
+from querycache.clock import Clock
 from querycache.errors import TierError
 from querycache.keys import Namer
 from querycache.values import Kind
+
+_PAUSES_S = (0.1, 0.4)
 
 Cut = Callable[[Kind], Awaitable[tuple[int, bool]]]
 """Makes a kind unreachable and reclaims what it held; how many entries, and whether other
@@ -29,10 +32,11 @@ class Cleaned(msgspec.Struct, frozen=True):
 class CleanUp:
     """The use case."""
 
-    def __init__(self, core: TwoTier, namer: Namer, cut: Cut) -> None:
+    def __init__(self, core: TwoTier, namer: Namer, cut: Cut, clock: Clock) -> None:
         self._core = core
         self._namer = namer
         self._cut = cut
+        self._clock = clock
 
     async def __call__(
         self, kinds: Sequence[Kind], deleted: Callable[[Kind, int], None] = lambda _k, _n: None
@@ -42,6 +46,12 @@ class CleanUp:
         told = True
         for kind in dict.fromkeys(kinds):
             count, heard = await self._cut(kind)
+            for pause in _PAUSES_S if told else ():  # L2 may only be slow
+                if heard:
+                    break
+                await self._clock.sleep(pause)
+                more, heard = await self._cut(kind)
+                count += more
             counts[str(kind)] = count
             told = told and heard
             deleted(kind, count)

@@ -10,11 +10,24 @@ from hashlib import blake2b
 from pathlib import Path
 
 from querycache.errors import ProjectNotFoundError, UsageError
+from querycache.keys import sayable
 from querycache.ports.origins import Indexes, IndexState
 
 SETTINGS_FILE = ".querycache.toml"
 _MOST_BYTES = 64 * 1024
-_NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,100}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f/\ud800-\udfff]{1,100}")
+
+
+def real_folder(root: str) -> str:
+    """A folder as it really is. Raises `UsageError` for what is none, and for a path that is not
+    UTF-8, which no answer could name.
+    """
+    real = os.path.realpath(root)
+    if not Path(real).is_dir():
+        raise UsageError(f"{root!r} is not a folder", remedy="name the folder of a project")
+    if sayable(real) != real:
+        raise UsageError(f"the path {real!r} is not UTF-8", remedy="give the folder another name")
+    return real
 
 
 class FindProject:
@@ -67,9 +80,7 @@ class FindProject:
         Raises `UsageError` where `root` is no folder or another root has the `name` that was asked
         for.
         """
-        real = os.path.realpath(root)
-        if not Path(real).is_dir():
-            raise UsageError(f"{root!r} is not a folder", remedy="name the folder of a project")
+        real = real_folder(root)
         held = self._indexes.find(real)
         if name:
             _check(name)

@@ -58,6 +58,6 @@ class HoldSessions:
 
     def _drop_idle(self) -> None:
         now = self._clock.monotonic()
-        idle = [n for n, s in self.active.items() if now - s.seen >= self._timeout_s]
-        for name in idle:
-            del self.active[name]
+        for name, session in list(self.active.items()):  # one C call: atomic among threads
+            if now - session.seen >= self._timeout_s:
+                self.active.pop(name, None)

@@ -71,7 +71,7 @@ class MonitorFiles:
         self._cut = cut
         self._observer = observer
         self._clock = clock
-        self._done: dict[str, float] = {}
+        self._done: dict[str, float | None] = {}
 
     async def look(self, place: Place, known: Known, paths: Sequence[str] | None) -> Looked:
         """Looks at `paths`, or (None) at everything, and cuts what changed."""
@@ -129,7 +129,7 @@ class MonitorFiles:
         """Cuts what was derived from files, unless it was after the same change."""
         root, since = place.files.root, place.complete_at
         done = self._done
-        new = {path: at for path, at in changed.items() if done.get(f"{root}/{path}", 0.0) != at}
+        new = {path: at for path, at in changed.items() if done.get(f"{root}/{path}") != at}
         if not new:
             return
         names = [f"{spelled}/{path}" for path in new for spelled in place.roots]
@@ -137,7 +137,7 @@ class MonitorFiles:
         if len(done) > _CUTS_KEPT:
             done.clear()
         for path, at in new.items():
-            done[f"{root}/{path}"] = at
+            done[f"{root}/{path}"] = at or None
             # A file moved here may bear an old time stamp, but the last look did not see it.
             known_at = None if since is None else max(at, since)
             looked.changes.append(Change(path, known_at, entries))
@@ -200,6 +200,7 @@ def _listed(files: ProjectFiles, since: float) -> tuple[Sequence[FileStat], list
 
 
 def _changed_at(files: ProjectFiles, path: str) -> float:
+    """Wall seconds; 0.0 where it is gone."""
     try:
         return os.lstat(f"{files.root}/{path}").st_ctime  # moving a file leaves its mtime
     except OSError:

@@ -3,9 +3,9 @@
 There are two water marks, in shares of the memory that the process may have. Above the first, L1
 gives up a tenth of what it holds at each look, the least valuable first, down to a twentieth of
 its bound. Above the second it gives up half, and takes nothing in. Each mark is left only some way
-below it, and then L1 grows back by a fiftieth of its bound at each look. At no time may it grow
-further than to midway between the marks before the next look: whoever fills it without a pause
-does not let a look happen.
+below it, and then L1 grows back by a fiftieth of its bound at each look, as long as memory stays
+that far below. At no time may its bytes grow further than to midway between the marks before the
+next look: whoever fills it without a pause does not let a look happen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RelieveMemory:
     Attributes:
         level: Where memory stands, as of the last look.
         reading: What was seen then; None before the first.
-        share: The share of its bounds that L1 may use.
+        share: The share of its bytes that L1 may use.
         sheds: How many entries were given up so far.
     """
 
@@ -54,16 +54,18 @@ class RelieveMemory:
         self._observer = observer
         self._read = read
         self._marks = (warning, critical)
+        self._allowed: tuple[float, float] = (1.0, 1.0)
 
     def turn(self) -> int:
         """Looks, and has L1 give up or grow; how many entries went."""
         reading = self.reading = self._read()
         before, self.level = self.level, self._judged(reading)
-        share = self._allowed(reading)
+        allowed = self._share_of(reading), self._room_of(reading)
         shed = 0
-        if share != self.share or self.level != before:
-            shed = self._l1.limit(share, admit=self.level != "critical")
-            self.share = share
+        if allowed != self._allowed or self.level != before:
+            share, room = allowed
+            shed = self._l1.limit(share, room=room, admit=self.level != "critical")
+            self._allowed, self.share = allowed, min(allowed)
         self.sheds += shed
         if self.level != before:
             self._observer.emit(Pressure("", self.level, reading.used, reading.limit, shed))
@@ -78,24 +80,30 @@ class RelieveMemory:
             return "critical"
         return "warning" if _stalls(reading) or reading.share >= left_warning else "normal"
 
-    def _allowed(self, reading: Reading) -> float:
+    def _share_of(self, reading: Reading) -> float:
         """The share of its bounds that L1 may use until the next look."""
         info = self._l1.info()
         warning, critical = self._marks
+        share, _ = self._allowed
         if not (info.max_bytes and info.max_size):
             return 1.0
         if self.level == "normal":
-            midway = (warning + critical) / 2 * reading.limit
-            room = info.bytes + max(0.0, midway - reading.used) / _COST
-            return min(1.0, self.share + _GROW, room / info.max_bytes)
+            return min(1.0, share + _GROW) if reading.share < warning * _LEFT else share
         short = _stalls(reading) or reading.share >= warning
         if not short:  # on its way down
-            return self.share
+            return share
         held = max(info.bytes / info.max_bytes, info.size / info.max_size)
-        most = min(self.share, held)
+        most = min(share, held)
         if reading.share >= critical:
             return most * _KEPT_IF_CRITICAL
-        return max(most * _KEPT, min(self.share, _LEAST))
+        return max(most * _KEPT, min(share, _LEAST))
+
+    def _room_of(self, reading: Reading) -> float:
+        """The share of its bytes that there is memory for, however many entries they are."""
+        info = self._l1.info()
+        midway = sum(self._marks) / 2 * reading.limit
+        most = info.bytes + max(0.0, midway - reading.used) / _COST
+        return min(1.0, most / info.max_bytes) if info.max_bytes else 1.0
 
 
 def _stalls(reading: Reading) -> bool:

@@ -12,7 +12,7 @@ from querycache.cache.policy import Policy
 from querycache.cache.two_tier import TwoTier
 from querycache.cache.typed import base_tags, file_tag, project_tag
 from querycache.errors import UsageError
-from querycache.keys import Namer, Scope
+from querycache.keys import Namer, Scope, sayable
 from querycache.values import Kind
 
 _NAMES_KEPT = 8192
@@ -210,7 +210,8 @@ class Remember:
             own = (*own, file_tag(rest))
         elif colon and head == Kind.PROJECT:
             own = (*own, project_tag(rest.partition(":")[0]))
-        return (*own, *(tag for tag in dict.fromkeys(tags) if tag not in own))
+        given = dict.fromkeys(map(sayable, tags))
+        return (*own, *(tag for tag in given if tag not in own))
 
     def _by_kind(self, keys: Sequence[str]) -> dict[Kind, dict[str, str]]:
         groups: dict[Kind, dict[str, str]] = {}

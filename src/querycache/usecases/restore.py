@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from querycache.cache.dumping import portions
 from querycache.cache.rebinding import Opener, Outcome, Rebinder
 from querycache.cache.two_tier import TwoTier
 from querycache.clock import Clock
@@ -21,6 +22,7 @@ from querycache.errors import (
     NotAvailableError,
     TierError,
     UnsupportedValueError,
+    UsageError,
 )
 from querycache.keys import Namer, Scope
 from querycache.ports.backup import BackupFiles, BackupReader
@@ -33,8 +35,6 @@ Mode = Literal["merge", "overwrite", "replace"]
 
 _STORE = "store:identity"
 _SEGMENTS = 3  # of a name, after its prefix
-_ATTEMPTS = 6
-_PAUSE_S = 0.2
 _LONGEST_S = 1e10  # a later expiry was never written
 _KINDS = frozenset(Kind)
 
@@ -105,15 +105,22 @@ class Restore:
         failed: Callable[[str, str], None] = lambda _key, _why: None,
     ) -> Restored:
         """Restores all entries, or those of a project. A flat JSON object of keys and values is
-        read too: each is set as its caller would; `failed` is told of those that can't be.
+        read too, as a whole: each is set as its caller would; `failed` is told of those that can't
+        be.
 
-        Raises `BackupError` before anything changes, `TierError`, `NotAvailableError`.
+        Raises `BackupError` and `UsageError` before anything changes, `TierError`,
+        `NotAvailableError`.
         """
         began = self._clock.monotonic()
         if not dry_run:
             await self._reach()
         flat = await asyncio.to_thread(self._files.flat, path)
         if flat is not None:
+            if project:
+                raise UsageError(
+                    f"{path}: a flat file does not say what is of a project",
+                    remedy="leave --project out",
+                )
             count = await self._set(flat, mode=mode, dry_run=dry_run, failed=failed)
             return count.ended(path, 0.0, self._clock.monotonic() - began, flat=True)
         reader = await asyncio.to_thread(self._files.open, path)
@@ -153,28 +160,18 @@ class Restore:
         stamps = await self._core.l2.stamps([_STORE])
         same_store = stamps[_STORE] == opening.about.store
         async for records in opening.batches(count):
-            asked = [found.record for found in records]
-            outcomes = await self._patiently(asked, mode, same_store=same_store)
-            for found, outcome in zip(records, outcomes, strict=True):
-                count.note(found, outcome)
-        return count
-
-    async def _patiently(
-        self, records: Sequence[Record], mode: Mode, *, same_store: bool
-    ) -> list[Outcome]:
-        """Tries again where L2 is busy for a while: what was written meanwhile is there."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                return await self._rebinder.bind(
-                    records,
+            for part in portions(records, lambda found: found.size):
+                asked = [found.record for found in part]
+                if mode == "merge" and not same_store:  # a store may forget who it is
+                    same_store = await self._rebinder.recognise(asked)
+                outcomes = await self._rebinder.bind(
+                    asked,
                     overwrite=mode == "overwrite",
                     same_store=same_store and mode == "merge",
                 )
-            except TierError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-            await self._clock.sleep(_PAUSE_S * 2**attempt)
-        raise AssertionError
+                for found, outcome in zip(part, outcomes, strict=True):
+                    count.note(found, outcome)
+        return count
 
     async def _set(
         self,
@@ -186,6 +183,8 @@ class Restore:
     ) -> _Count:
         count = _Count()
         if mode == "replace" and not dry_run:
+            if not values:
+                raise BackupError("the file holds nothing to replace it by")
             await self._drop("")
         for key, value in values.items():
             if not dry_run:

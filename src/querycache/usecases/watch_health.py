@@ -1,7 +1,8 @@
 """Watch the health: look in intervals, raise an alert for what lasts, and say when it is over.
 
 What is an error is raised when it is first seen; a warning when it was seen in two looks in a
-row, so that one slow answer wakes nobody. Both are over after two looks without them.
+row, so that one slow answer wakes nobody, and once more if it becomes an error. Both are over
+after two looks without them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class _Seen(msgspec.Struct):
     looks: int = 0
     absent: int = 0
     raised: bool = False
+    error: bool = False  # it was raised as one
 
 
 class WatchHealth:
@@ -60,11 +62,12 @@ class WatchHealth:
             seen = self._seen.setdefault(name, _Seen(finding, self._clock.wall()))
             seen.finding, seen.absent = finding, 0
             seen.looks += 1
+            error = finding.severity == "error"
+            tells = not seen.error if error else not seen.raised and seen.looks >= _LASTS
+            seen.raised, seen.error = seen.raised or tells, seen.error or error
             if seen.raised:
                 self.active[name] = self._alert(seen, "raised")
-            elif finding.severity == "error" or seen.looks >= _LASTS:
-                seen.raised = True
-                self.active[name] = self._alert(seen, "raised")
+            if tells:
                 self._tell(self.active[name])
         for name in self._seen.keys() - found.keys():
             seen = self._seen[name]

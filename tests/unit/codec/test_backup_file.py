@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from hashlib import blake2b
@@ -101,6 +102,47 @@ def test_what_is_there_stays_without_force(tmp_path: Path):
     writer.abandon()
     assert (tmp_path / "b.qcb").read_text() == "came meanwhile"
     assert names(tmp_path) == ["a.qcb", "b.qcb"]
+
+
+def test_force_replaces_backups_alone(tmp_path: Path):
+    path = tmp_path / "a.qcb"
+    path.write_text("mine")
+    with pytest.raises(BackupError, match="it is no backup"):
+        FILES.create(str(path), ABOUT, force=True)
+    assert path.read_text() == "mine"
+    assert names(tmp_path) == ["a.qcb"]
+    path.write_bytes(b"")  # as mktemp makes it
+    written(path, saved(1), force=True)
+    writer = FILES.create(str(path), ABOUT, force=True)
+    path.write_text("came meanwhile")
+    with pytest.raises(BackupError, match="it is no backup"):
+        writer.finish(Contents({}))
+    writer.abandon()
+    assert path.read_text() == "came meanwhile"
+
+
+def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a.qcb"
+    written(path, saved(2))
+    assert read(path) == [saved(2)]
+    assert names(tmp_path) == ["a.qcb"]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path):
+    path = tmp_path / ("\u5099" * 85)
+    written(path, saved(1))
+    assert read(path) == [saved(1)]
+
+
+def test_a_symbolic_link_is_called_one(tmp_path: Path):
+    written(tmp_path / "a.qcb", saved(1))
+    (tmp_path / "newest.qcb").symlink_to("a.qcb")
+    with pytest.raises(BackupError, match="symbolic link"):
+        FILES.open(str(tmp_path / "newest.qcb"))
 
 
 def test_no_link_is_followed_and_no_pipe_read(tmp_path: Path):
@@ -225,8 +267,9 @@ def test_another_version_says_so(tmp_path: Path):
 
 def test_a_flat_file_is_one_json_object(tmp_path: Path):
     path = tmp_path / "a.json"
-    path.write_text(' {"a": 1, "b": {"c": [1, 2]}}')
-    assert FILES.flat(str(path)) == {"a": 1, "b": {"c": [1, 2]}}
+    for before in (" ", "\n" * 9):
+        path.write_text(before + '{"a": 1, "b": {"c": [1, 2]}}')
+        assert FILES.flat(str(path)) == {"a": 1, "b": {"c": [1, 2]}}
     for wrong in ('{"a": 1', "{" + '"a":[' * 5000, '{"a": 1} more'):
         path.write_text(wrong)
         with pytest.raises(BackupError, match="JSON"):

@@ -389,7 +389,7 @@ async def test_all_who_read_while_a_salt_is_fetched_get_their_entries(
     shared: SharedMemory,
 ) -> None:
     writer, reader = Process(shared), Process(shared)
-    data = await writer.sealed(record(TEAM))
+    data = await writer.sealed(entry(TEAM))
     gate, fetch = asyncio.Event(), reader.l2.secret
 
     async def slow(name: str, proposed: bytes | None = None) -> bytes | None:
@@ -411,10 +411,10 @@ async def test_a_process_that_runs_keeps_its_keys_where_the_store_is_gone(
     ring = ring_of(None, tmp_path / "keys")
     ring.generate()
     process = Process(shared, ring)
-    data = await process.sealed(record(TEAM))
+    data = await process.sealed(entry(TEAM))
     ring.store.path.unlink()
     await shared.clock.advance(40.0)
-    await process.sealed(record(TEAM))
+    await process.sealed(entry(TEAM))
     assert (await process.opened(TEAM, data)).key == TEAM
 
 
@@ -425,11 +425,11 @@ async def test_a_process_that_runs_opens_nothing_more_under_a_revoked_key(
     ring = ring_of(None, tmp_path / "keys")
     old = ring.generate()
     process = Process(shared, ring)
-    data = await process.sealed(record(TEAM))
+    data = await process.sealed(entry(TEAM))
     ring.generate()
     assert ring.store.revoke(old.key_id)
     for _ in range(2):  # one sees the key go, the next asks for the old entry
         await shared.clock.advance(40.0)
-        await process.sealed(record(TEAM))
+        await process.sealed(entry(TEAM))
     with pytest.raises(UnreadableError, match="unknown_key"):
         await process.opened(TEAM, data)

@@ -100,3 +100,14 @@ def test_with_env_alone_env_alone_is_kept(folder: Path):
     assert save(folder, environ(folder)).files == (ENV,)
     (folder / ENV).unlink()
     assert roll_back(folder, environ(folder)).restored == (ENV,)
+
+
+def test_paths_in_a_copy_begin_in_its_folder(folder: Path):
+    (folder / "certs").mkdir()
+    (folder / "certs" / "ca.pem").write_text("a certificate")
+    settings = "REDIS_SSL_ENABLED=true\nREDIS_SSL_CA_CERT_PATH=certs/ca.pem\n"
+    (folder / ENV).write_text(settings)
+    save(folder, environ(folder))
+    (folder / ENV).write_text(WRONG)
+    assert roll_back(folder, environ(folder)).restored == (ENV,)
+    assert (folder / ENV).read_text() == settings

@@ -13,9 +13,11 @@ from tests.doors.http_kit import config_in
 from querycache.assembly.app import App
 from querycache.doors.dashboard.found import findings
 from querycache.doors.dashboard.history import SERIES, Range
+from querycache.doors.dashboard.live import news
 from querycache.doors.dashboard.page import FILES, STATIC, page, shell
 from querycache.doors.dashboard.sample import (
     EVENTS_SHOWN,
+    Happened,
     Projects,
     Sample,
     happened,
@@ -203,6 +205,11 @@ def test_events_that_differ_in_their_key_alone_are_one_line():
     assert [one.detail["key"] for one in found if one.event == failed[1]] == ["/f2", "/f1", "/f0"]
     many = [told(9, *((n, failed[1], f"/f{n}", 0.1, 1, "") for n in range(99)))]
     assert len(happened(many)) == EVENTS_SHOWN
+    cut, met = (
+        (1.0, "Invalidated", "", "file:/f", "here"),
+        (2.0, "Invalidated", "k", "file:/f", ""),
+    )
+    assert [one.at for one in happened([told(4, cut, met)])] == [1.0]  # a read met it: no news
 
 
 def test_findings_are_those_of_now_and_what_processes_told():
@@ -257,3 +264,15 @@ def test_memory_is_read_as_far_as_it_was_told():
         "cgroup",
         "normal",
     )
+
+
+def test_the_news_of_a_slow_process_are_told_too():
+    def one(process: str, at: float) -> Happened:
+        return Happened(at, process, "Invalidated", {})
+
+    told: dict[str, float] = {}
+    first = news([one("serve 1", 12.5), one("mcp 2", 11.0), one("mcp 2", 9.0)], told, 10.0)
+    assert [(event.process, event.at) for event in first] == [("mcp 2", 11.0), ("serve 1", 12.5)]
+    later = [one("serve 1", 12.5), one("mcp 2", 12.0), one("mcp 2", 11.0), one("mcp 3", 10.5)]
+    assert news(later, told, 10.0) == [one("mcp 3", 10.5), one("mcp 2", 12.0)]
+    assert news(later, told, 10.0) == []

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -91,33 +91,32 @@ async def test_a_webhook_that_is_away_is_an_error_that_does_not_tell_its_address
     assert "secret-path" not in str(caught.value)
 
 
-async def test_a_webhook_that_never_ends_its_answer_holds_nobody_up() -> None:
+@pytest.mark.parametrize("drips", [False, True], ids=["silent", "drips"])
+async def test_a_webhook_that_never_ends_its_answer_holds_nobody_up(
+    drips: bool,  # noqa: FBT001 -- pytest names it
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alerts, "_PATIENCE_S", 0.3)
+    ended = asyncio.Event()
+
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 x\r\nContent-Length: 1000000\r\n\r\n")
-        await reader.read()
+        writer.write(b"HTTP/1.1 200 x\r\nContent-Length: 1000000\r\n")
+        writer.write(b"" if drips else b"\r\n")
+        left = asyncio.ensure_future(reader.read())
+        while not left.done():
+            writer.write(b"x: y\r\n")
+            await asyncio.wait([left], timeout=0.05)
+        writer.close()
+        ended.set()
 
     server = await asyncio.start_server(endless, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
+    refused = pytest.raises(OSError, match="does not answer") if drips else nullcontext()
     async with server, asyncio.timeout(5):
-        await Webhook(f"http://127.0.0.1:{port}/").tell(RAISED)
-
-
-async def test_a_webhook_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alerts, "_PATIENCE_S", 0.2)
-
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 x\r\n")
-        while not reader.at_eof():
-            writer.write(b"x: y\r\n")
-            await asyncio.wait([asyncio.ensure_future(reader.read())], timeout=0.05)
-
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, asyncio.timeout(5):
-        with pytest.raises(OSError, match="does not answer"):
+        with refused:
             await Webhook(f"http://127.0.0.1:{port}/").tell(RAISED)
+        await ended.wait()
 
 
 async def test_no_log_tells_the_address_of_a_webhook(caplog: pytest.LogCaptureFixture) -> None:
@@ -189,13 +188,16 @@ async def test_a_loop_that_was_closed_over_a_delivery_holds_no_other_up() -> Non
     receivers: list[Receiver] = [Hanging()]
     deliveries = Deliveries(receivers)
 
+    def unheard(_loop: asyncio.AbstractEventLoop, _context: dict[str, object]) -> None:
+        """Nobody."""
+
     async def offer() -> None:
         deliveries.offer(RAISED)
         await asyncio.sleep(0)
 
     def gone() -> None:
         loop = asyncio.new_event_loop()
-        loop.set_exception_handler(lambda *_: None)  # it tells of the task that it leaves
+        loop.set_exception_handler(unheard)  # it tells of the task that it leaves
         loop.run_until_complete(offer())
         loop.close()
 

@@ -130,6 +130,7 @@ def test_names_follow_the_conventions():
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
+@pytest.mark.alone
 def test_a_flood_of_names_makes_no_series():
     """F55: 100,000 projects, keys, tags, operations and kinds."""
     ring = EventRing(4000, SystemClock())
@@ -145,10 +146,10 @@ def test_a_flood_of_names_makes_no_series():
     page(measured(look))  # imports and caches of the parser aside
     took: list[float] = []
     text = b""
-    for _ in range(5):
-        began = time.perf_counter()
+    for _ in range(20):
+        began = time.thread_time()
         text = page(measured(look))
-        took.append(time.perf_counter() - began)
+        took.append(time.thread_time() - began)
     series = list(told(text))
     assert len(series) <= 500
     assert len(text) <= 256 * 1024

@@ -40,6 +40,7 @@ def test_it_is_bounded_and_survives_garbage(tmp_path: Path):
     assert file.stat().st_size < 1024 * 1024
     assert log.popular("p") == [asked("kept")]
     log.record("p", asked("x" * 5000))
+    log.record("p", asked("no text \udcff"))
     assert log.popular("p") == [asked("kept")]
 
 

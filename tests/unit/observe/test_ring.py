@@ -115,3 +115,9 @@ def test_rows_come_back_through_json():
 )
 def test_rows_of_another_version_are_left_out(row: object):
     assert events_from([row, [1.0, "Loaded", "k", 0.5]]) == [(1.0, Loaded("k", took_s=0.5))]
+
+
+def test_words_that_are_no_utf_8_can_be_told():
+    ring = ring_of([LoadFailed("k", error="OSError: bad \udcff", served_stale=False)])
+    ((_, event),) = events_from(msgspec.json.decode(msgspec.json.encode(ring.rows())))
+    assert event == LoadFailed("k", error="OSError: bad \\udcff", served_stale=False)

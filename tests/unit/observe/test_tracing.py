@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.unit.usecases.app_kit import app_at, make_project
 from querycache.clock import SystemClock
 from querycache.errors import ConfigError
 from querycache.events import Loaded, TierFailed
+from querycache.observe import tracing
 from querycache.observe.ring import EventRing
 from querycache.observe.tracing import OpenTelemetry
 from querycache.ports.latency import Latency
@@ -103,6 +105,31 @@ def test_every_metric_is_observed():
                 assert found[one.metric.name.removesuffix("_total")][values] == value
     assert found["querycache_deletes"][()] == 4
     collected.tracing.close()
+
+
+def test_a_collector_that_takes_nothing_holds_up_no_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tracing, "_ENDS_S", 0.05)
+    release = threading.Event()
+
+    class Stuck(TracerProvider):
+        def shutdown(self) -> None:
+            release.wait()
+
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    whole = OpenTelemetry(
+        Stuck(shutdown_on_exit=False),
+        meters,
+        clock=FakeClock(),
+        kind_of=str,
+        declared=(),
+        read=tuple,
+        own=True,
+    )
+    try:
+        whole.close()  # it would wait for as long as the test may take
+    finally:
+        release.set()
 
 
 @pytest.mark.asyncio

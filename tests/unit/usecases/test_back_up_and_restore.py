@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,12 +18,16 @@ from tests.unit.usecases.app_kit import app_at, make_project
 
 from querycache.assembly import App
 from querycache.assembly.upkeep import named_by_time
+from querycache.cache import dumping
 from querycache.cache.catalogue.embeddings import EmbeddingKey, embeddings
+from querycache.cache.dumping import ListedSource
 from querycache.codec.backup_file import DiskBackups
-from querycache.errors import BackupError, NotAvailableError, TierError
+from querycache.errors import BackupError, NotAvailableError, TierError, UsageError
 from querycache.keys import Scope
 from querycache.ports.backup import About, Contents, Dumped, Saved, Source
-from querycache.ports.tiers import Read
+from querycache.ports.codec import Body, Form, Record
+from querycache.ports.tiers import Read, Write
+from querycache.usecases.back_up import STORE
 from querycache.values import Kind, Stamp
 
 pytestmark = pytest.mark.asyncio
@@ -198,6 +203,19 @@ async def test_a_merge_into_the_same_store_brings_nothing_back_that_was_invalida
         assert await app.remember.get("derived") == 1
 
 
+async def test_a_store_that_forgot_who_it_is_is_known_by_its_counters(tmp_path: Path) -> None:
+    file = str(tmp_path / "a.qcb")
+    async with app_at(tmp_path / "one") as app:
+        await fill(app)
+        await app.remember.set("derived", 1, tags=["project:shop"])
+        await app.back_up(file)
+        await app.core.l2.bump([STORE])  # as where a server evicted it
+        await app.invalidate.tag("project:shop")
+        done = await app.restore(file)
+        assert done.reasons == {"invalidated": 2, "kept": len(VALUES) - 1}
+        assert await app.remember.get("derived") is None
+
+
 async def test_one_project_alone(tmp_path: Path) -> None:
     project, file = make_project(tmp_path / "sample"), str(tmp_path / "a.qcb")
     async with app_at(tmp_path / "one") as one, app_at(tmp_path / "two") as two:
@@ -295,7 +313,89 @@ async def test_a_file_that_is_damaged_or_useless_changes_nothing(tmp_path: Path)
         assert await two.remember.get("own") == 1
 
 
-async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_failure_that_passes_costs_a_backup_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "a.qcb")
+    monkeypatch.setattr(dumping, "_PAUSE_S", 0.0)
+    async with app_at(tmp_path / "one") as app:
+        await fill(app)
+        await app.remember.set("cut", 1, tags=["moved"])
+        await app.invalidate.tag("moved")
+        failures = iter((TierError("too slow"),))
+
+        async def fails() -> None:
+            if (error := next(failures, None)) is not None:
+                raise error
+
+        make = app.back_up
+        make._source = Interfering(make._source, fails)  # pyright: ignore[reportPrivateUsage]  # in the middle
+        made = await make(file)
+        assert (made.entries, made.reasons) == (len(VALUES), {"invalidated": 1})
+        assert (await app.restore.verify(file)).entries == len(VALUES)
+
+
+async def test_no_request_of_a_backup_brings_more_than_arrives_in_time(tmp_path: Path) -> None:
+    async with redis_server() as server, app_at(tmp_path / "one", REDIS_URL=server.url) as app:
+        for number in range(24):
+            await app.remember.set(f"k{number}", os.urandom(100_000))
+        asked: list[int] = []
+
+        class Weighing(ListedSource):
+            async def peek(self, keys: Sequence[str]) -> list[Read]:
+                reads = await super().peek(keys)
+                asked.append(sum(len(read.data or b"") for read in reads))
+                return reads
+
+        make = app.back_up
+        make._source = Weighing(app.core.l2, app.clock)  # pyright: ignore[reportPrivateUsage]  # looks on
+        made = await make(str(tmp_path / "a.qcb"))
+        assert made.entries == 24
+        assert sum(asked) > made.bytes  # each was read, and the guards once more
+        assert max(asked) < 700_000
+
+
+async def test_what_a_failed_attempt_has_stored_counts_as_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "a.qcb")
+    monkeypatch.setattr(dumping, "_PAUSE_S", 0.0)
+    async with app_at(tmp_path / "one") as one, app_at(tmp_path / "two") as two:
+        await fill(one)
+        await one.back_up(file)
+        await two.remember.set("plain", "own")
+        real, failures = two.core.l2.write, iter((TierError("no answer in time"),))
+
+        async def write(writes: Sequence[Write]) -> list[bool]:
+            done = await real(writes)
+            if (error := next(failures, None)) is not None:
+                raise error
+            return done
+
+        monkeypatch.setattr(two.core.l2, "write", write)
+        done = await two.restore(file)
+        assert (done.entries, done.reasons) == (len(VALUES) - 1, {"kept": 1})
+        assert (await two.restore(file)).reasons == {"kept": len(VALUES)}
+
+
+async def test_nothing_is_bound_to_a_counter_that_the_store_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dumping, "_PAUSE_S", 0.0)
+    async with redis_server() as server, app_at(tmp_path / "one", REDIS_URL=server.url) as app:
+        await app.remember.set("a", 1)
+        await server.kill()
+        tags = (("tag of nobody", Stamp(1, 0)),)
+        record = Record("codebase_rag:other:_:x", Body(b"", Form.MSGPACK, True), 0, 1, 1, 0, tags)
+        rebinder = app.restore._rebinder  # pyright: ignore[reportPrivateUsage]  # its own failure
+        for _ in range(2):
+            with pytest.raises(TierError):
+                await rebinder.stand([record])
+
+
+async def test_a_backup_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     async with app_at(tmp_path / "one") as app:
@@ -306,6 +406,7 @@ async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
         make = app.back_up
         make._source = Interfering(make._source, fails)  # pyright: ignore[reportPrivateUsage]  # in the middle
+        monkeypatch.setattr(dumping, "_PAUSE_S", 0.0)
         with pytest.raises(TierError):
             await make(str(folder / "a.qcb"))
         assert list(folder.iterdir()) == []
@@ -327,6 +428,11 @@ async def test_the_flat_form_is_read_and_successes_are_counted(tmp_path: Path) -
         assert await app.remember.get("a") == "own"
         assert (await app.restore(str(file), mode="overwrite")).entries == 3
         assert await app.remember.get("a") == 1
+        for text, words in (("{}", {"mode": "replace"}), (file.read_text(), {"project": "p"})):
+            file.write_text(text)
+            with pytest.raises((BackupError, UsageError)):
+                await app.restore(str(file), **words)  # pyright: ignore[reportArgumentType]  # one of each
+            assert await app.remember.get("a") == 1
         file.write_text(json.dumps({"big": "x" * 20_000_000, "small": 1}))
         done = await app.restore(str(file), failed=lambda key, _: told.append(key))
         assert (done.entries, done.failed) == (1, 1)

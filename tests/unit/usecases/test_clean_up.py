@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.redis_kit import redis_server
 from tests.unit.usecases.app_kit import app_at
 
-from querycache.values import Kind
+from querycache.errors import TierError
+from querycache.values import Kind, Stamp
 
 pytestmark = pytest.mark.asyncio
 
@@ -67,3 +69,20 @@ async def test_many_go_in_batches(tmp_path: Path) -> None:
     async with app_at(tmp_path / "home") as app:
         await app.remember.set_batch({f"k{n}": n for n in range(1300)})
         assert (await app.clean_up([Kind.OTHER])).deleted == {"other": 1300}
+
+
+async def test_a_tier_that_is_slow_once_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app_at(tmp_path / "home") as app:
+        await app.remember.set("search:a", 1)
+        real, failures = app.core.l2.bump, iter((TierError("too slow"),))
+
+        async def bump(tags: Sequence[str]) -> dict[str, Stamp]:
+            if (error := next(failures, None)) is not None:
+                raise error
+            return await real(tags)
+
+        monkeypatch.setattr(app.core.l2, "bump", bump)
+        done = await app.clean_up([Kind.SEARCH, Kind.FILE])
+        assert (done.told, done.deleted) == (True, {"search": 1, "file": 0})

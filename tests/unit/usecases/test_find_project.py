@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,19 @@ def test_a_root_that_is_gone_gives_its_name_up(indexes: SqliteIndexes, tmp_path:
     assert find.name_for(str(tmp_path / "new" / "shop")) == "shop"
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".", "_", "a\nb", "\x00", "x" * 101])
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "_", "a\nb", "\x00", "x" * 101, "\udcff"])
 def test_hostile_names_are_refused(indexes: SqliteIndexes, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):
         FindProject(indexes).name_for(str(tmp_path), name)
+
+
+def test_a_root_that_no_answer_could_name_is_refused(
+    indexes: SqliteIndexes, tmp_path: Path
+) -> None:
+    root = tmp_path / os.fsdecode(b"not-utf8-\xff")
+    root.mkdir()
+    with pytest.raises(UsageError, match="not UTF-8"):
+        FindProject(indexes).name_for(str(root))
 
 
 @pytest.mark.parametrize("text", ["project = 7", "not toml [", "", 'other = "x"'])

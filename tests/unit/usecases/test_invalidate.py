@@ -127,3 +127,19 @@ async def test_no_files_take_nothing(tmp_path: Path) -> None:
     async with app_at(tmp_path / "home") as app:
         cut = await app.invalidate.files([])
         assert (cut.files, cut.entries, cut.told) == (0, 0, True)
+
+
+async def test_names_that_are_no_utf_8_go_like_others(tmp_path: Path) -> None:
+    path, tag = "/src/\udcff.py", "\ud800 mine"
+    async with app_at(tmp_path / "home") as one, app_at(tmp_path / "home") as two:
+        for derived, cut in (
+            (f"file:{path}", lambda: two.invalidate.files([path])),
+            ("tagged", lambda: two.invalidate.tag(tag)),
+            ("k\ud800", lambda: two.invalidate.pattern("k\ud800*")),
+        ):
+            assert await one.remember.set(derived, "derived", tags=[tag])
+            assert await two.remember.get(derived) == "derived"
+            assert (await cut()).told
+            assert await one.remember.get(derived) is None
+        assert not two.core.generations.owed_tags
+        assert (await two.status.health()).status == "healthy"

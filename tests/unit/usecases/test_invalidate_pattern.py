@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -160,6 +161,27 @@ async def test_keys_go_in_batches_from_both_tiers_of_every_process(tmp_path: Pat
         whole = await two.invalidate.pattern("other:*")
         assert whole.generation > 0
         assert await one.remember.get("kept") is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("pattern", ["report:4*", "codebase_rag:other:_:*", "codebase_rag:*"])
+async def test_what_is_being_loaded_goes_too(pattern: str, tmp_path: Path) -> None:
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def load() -> str:
+        started.set()
+        await gate.wait()
+        return "old"
+
+    async with app_at(tmp_path / "home") as app:
+        loading = asyncio.ensure_future(app.remember.get_or_compute("report:42", load))
+        await started.wait()
+        assert (await app.invalidate.pattern(pattern)).told
+        late = asyncio.ensure_future(app.remember.get_or_compute("report:42", lambda: "new"))
+        await asyncio.sleep(0)  # it has begun
+        gate.set()
+        assert (await loading, await late) == ("old", "new")
+        assert await app.remember.get("report:42") == "new"
 
 
 @pytest.mark.asyncio

@@ -18,6 +18,7 @@ from querycache.errors import UsageError
 from querycache.events import Event, FileChanged
 from querycache.origins.file_watcher import FileWatcher
 from querycache.origins.project import LocalProjectFiles
+from querycache.ports.origins import Listed
 from querycache.usecases.monitor_files import MonitorFiles, Place
 from querycache.usecases.watch_files import WatchFiles
 
@@ -105,11 +106,13 @@ async def test_a_file_that_is_saved_unchanged_loses_nothing(tmp_path: Path) -> N
     async with monitoring(tmp_path, root) as (one, _):
         await remember(one, [plain, atomic])
         for path in (plain, atomic):
-            path.write_text("from now on\n")
+            saved(path, "from now on\n")  # never seen empty, as what is truncated first may be
         await until(lambda: all_gone(one, [plain, atomic]))
+        await until(lambda: _told(one, [plain, atomic]))
         await remember(one, [plain, atomic])
         counted = one.ring.counts["FileChanged"]
-        plain.write_text(plain.read_text())
+        with plain.open("r+") as file:
+            file.write("from now on\n")
         os.utime(plain)
         saved(atomic, atomic.read_text())
         await quiet(one, root)
@@ -263,6 +266,41 @@ async def test_a_project_that_is_followed_loses_what_is_remembered_of_its_files(
         assert one.watching.told() == []
 
 
+async def test_a_search_that_is_faster_than_the_watch_hides_no_change(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "sample")
+    path = root / "app/greeting.py"
+    home = tmp_path / "home"
+    async with app_at(home) as one, app_at(home) as two:
+        watcher = QuietWatcher()
+        one.__dict__["watch_files"] = WatchFiles(
+            indexes=one.indexes, watcher=watcher, clock=one.clock, sweep_interval_s=300.0
+        )
+        async with one.running([str(root)]):
+            await until(lambda: _swept(one, 1))
+            await remember(two, [path])
+            path.write_text("def greet():\n    return 'changed'\n")
+            assert "changed" in (await two.search("greet", "sample")).results[0].text
+            watcher.batches.put_nowait(frozenset({"app/greeting.py"}))
+            await until(lambda: all_gone(two, [path]))
+
+
+class QuietWatcher:
+    """Reports what it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+
+    async def watch(self, root: str, accepts: object):  # noqa: ARG002 -- an async generator
+        while True:
+            yield await self.batches.get()
+
+
+async def _swept(app: App, times: int) -> bool:
+    return (
+        "sample" in app.watch_files.watched and app.watch_files.watched["sample"].sweeps >= times
+    )
+
+
 async def _named(app: App, path: Path, project: str) -> bool:
     return _told_of(app, path) == project
 
@@ -273,6 +311,23 @@ async def test_only_folders_can_be_watched(tmp_path: Path) -> None:
             await app.watching.start([str(tmp_path / "absent")])
         await app.watching.stop()
         assert app.told()["watching"] == []
+
+
+async def test_a_stop_overtakes_a_start(tmp_path: Path) -> None:
+    roots = [str(make_project(tmp_path / name)) for name in "ab"]
+    async with app_at(tmp_path / "home") as app, asyncio.timeout(LATE_S):
+        starting = asyncio.ensure_future(app.watching.start(roots))
+        await until(_begun(app, roots))
+        await app.watching.stop()
+        await starting
+        assert app.told()["watching"] == []
+
+
+def _begun(app: App, roots: Sequence[str]) -> Callable[[], Awaitable[bool]]:
+    async def begun() -> bool:
+        return app.watch_files.monitored.keys() == set(roots)
+
+    return begun
 
 
 class Observer:
@@ -325,3 +380,31 @@ async def test_what_changes_while_the_watch_is_set_up_is_cut(tmp_path: Path) -> 
     (root / "a.py").write_text("a = 2\n")
     await monitor.begin(place)
     assert cuts == [f"{root}/a.py"]
+
+
+class Vanishing(LocalProjectFiles):
+    """Its files go as soon as they are listed."""
+
+    def list(self) -> Listed:
+        listed = super().list()
+        for file in listed.files:
+            Path(self.root, file.path).unlink()
+        return listed
+
+
+async def test_a_file_that_goes_before_it_is_read_is_cut(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "loose", {"a.py": "a = 1\n"})
+    cuts: list[str] = []
+
+    async def cut(paths: Sequence[str]) -> int:
+        cuts.extend(paths)
+        return 0
+
+    clock = SystemClock()
+    monitor = MonitorFiles(cut, Observer(), clock)
+    place = Place(LocalProjectFiles(str(root)), [], clock.wall() + 60.0)
+    known = await monitor.begin(place)
+    (root / "a.py").write_text("a = 22\n")
+    gone = Place(Vanishing(str(root)), [], place.began)
+    looked = await monitor.look(gone, known, None)
+    assert (cuts, looked.known) == ([f"{root}/a.py"], {"a.py": None})

@@ -167,8 +167,10 @@ def _act(work: Callable[[App, Config], Awaitable[T]]) -> T:
     config = load_leniently().loaded.config
     from querycache.assembly import App
     from querycache.assembly.doctor import patient
+    from querycache.doors.cli.aside import Aside
 
     async def whole() -> T:
+        asyncio.get_running_loop().set_default_executor(Aside())
         app = App(patient(config), door="doctor")
         try:
             return await work(app, config)

@@ -106,6 +106,11 @@ def retire(
     what callers encrypted for themselves can't be counted.
     """
     ring = _ring()
+    if ring.given is not None and ring.given.key_id == key_id:
+        raise UsageError(
+            f"{ring.given.source} says key {key_id}, so it is the one that seals",
+            remedy="set another there first: querycache key generate --print",
+        )
     if not force and (found := ring.get(key_id)) is not None:
         needed = act("key", lambda app: app.entries_under(found.key_id))
         if needed:

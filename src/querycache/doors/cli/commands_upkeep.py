@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from querycache.usecases.back_up import BackedUp
     from querycache.usecases.clean_up import Cleaned
     from querycache.usecases.restore import Mode, Restored
+
+T = TypeVar("T")
 
 _PANEL = "Upkeep"
 
@@ -54,13 +59,14 @@ def backup(
     tags and end of life, and what is sealed stays sealed. The cache can be used meanwhile: what
     changes is left out. Nothing is at FILE before it is whole.
     """
+    _refuse_streams(file)
     from querycache.doors.cli.progress import counting
 
     async def work(app: App) -> BackedUp:
         with counting("backing up", app.clock) as progress:
             return await app.back_up(str(file), project, force=force, progress=progress)
 
-    done = act("backup", work)
+    done = _act("backup", work)
     if json:
         screen.answer(done)
         return
@@ -80,6 +86,7 @@ def verify(file: File, *, json: Json = False) -> None:
 
     Nothing is changed. The exit status is 1 where the file is damaged or an entry does not open.
     """
+    _refuse_streams(file)
 
     async def work(app: App) -> Restored:
         return await app.restore.verify(str(file))
@@ -129,6 +136,7 @@ def restore(  # noqa: PLR0913 -- options
         raise UsageError(
             "--merge, --overwrite and --replace exclude each other", remedy="give one of them"
         )
+    _refuse_streams(file)
     mode: Mode = "overwrite" if overwrite else "replace" if replace else "merge"
     from querycache.doors.cli.progress import counting
 
@@ -143,7 +151,7 @@ def restore(  # noqa: PLR0913 -- options
                 failed=lambda key, why: screen.say(f"Error recovering key {key}: {why}"),
             )
 
-    done = act("restore", work)
+    done = _act("restore", work)
     if json:
         screen.answer(done)
     else:
@@ -199,6 +207,29 @@ def reset(*, yes: Yes = False, json: Json = False) -> None:
         for kind, count in done.deleted.items():
             screen.out().print(f"Deleted {count} {kind} cache entries")
     _end(done, json=json)
+
+
+def _act(door: str, work: Callable[[App], Awaitable[T]]) -> T:
+    """As `act`; SIGTERM and SIGHUP end it as Ctrl-C does, and nothing half-made is left."""
+
+    async def whole(app: App) -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if task is not None and signal.getsignal(number) is signal.SIG_DFL:  # no nohup
+                loop.add_signal_handler(number, task.cancel)
+        return await work(app)
+
+    try:
+        return act(door, whole)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _refuse_streams(file: Path) -> None:
+    if str(file) == "-":
+        raise UsageError(
+            "a back-up is neither read from nor written to a pipe", remedy="name a file"
+        )
 
 
 def _end(done: Cleaned, *, json: bool) -> None:

@@ -27,12 +27,13 @@ def checks(found: Sequence[Checked], *, verbose: bool) -> Table:
     made = Table(box=None, show_header=False, pad_edge=False)
     made.add_column(no_wrap=True)
     made.add_column(no_wrap=True)
-    made.add_column(no_wrap=not verbose, overflow="fold" if verbose else "ellipsis")
+    made.add_column(overflow="fold" if verbose else "ellipsis")  # the one that gives way
     made.add_column(no_wrap=True, justify="right")
     for check in found:
         names = ", ".join(dict.fromkeys(check.findings))
         mark = Text("✗", "bold red") if names else Text("✓", "green")
-        seen = Text(names, "bold red")
+        seen = Text(no_wrap=not verbose)
+        seen.append(names, "bold red")
         told = check.seen if verbose else [] if names else [" · ".join(check.seen[:2])]
         for one in told:
             seen.append("\n" if seen else "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _REFRESH_S = 1.0
 _SECOND_MS = 1000.0
+_ANY_WIDTH = 1000
 _QUANTILES = ("p50", "p95", "p99")
 _REASONS = {"absent": "never asked before", "l2_down": "while L2 was down"}
 
@@ -77,9 +79,9 @@ class Stats(NamedTuple):
         text.append(", ".join(map(screen.line, named)), "dim")
         return text
 
-    def _by_tier(self) -> Table:
+    def _by_tier(self) -> _Figures:
         numbers = ("hits", "misses", "hit rate", "errors", "entries", "size", *_QUANTILES)
-        made = table("tier", *numbers, numbers=numbers)
+        made = _Figures("tier", *numbers)
         timed = latencies([kind for one in self.snapshots for kind in one.kinds.values()])
         l1, l2 = self.tiers.l1, self.tiers.l2
         filled = {
@@ -92,18 +94,18 @@ class Stats(NamedTuple):
         rows = (("L1", l1, 0, timed.l1), ("L2", l2, l2.errors, timed.l2))
         for name, tier, errors, took in rows:
             if not tier.enabled:
-                made.add_row(name, *["-"] * len(numbers), style="dim")
+                made.add(Text(name), ["-"] * len(numbers), "dim")
                 continue
             rate = _rate(tier.hits, tier.misses)
             counts = (f"{tier.hits:,}", f"{tier.misses:,}", rate, f"{errors:,}")
-            made.add_row(Text(name, "bold"), *counts, *filled[name], *_quantiles(took))
+            made.add(Text(name, "bold"), [*counts, *filled[name], *_quantiles(took)])
         return made
 
     def _why_missed(self) -> Text | None:
         """The misses by reason."""
         found = reasons(kind for one in self.snapshots for kind in one.kinds.values())
         told = ", ".join(f"{count:,} {_REASONS.get(name, name)}" for name, count in found.items())
-        return Text.assemble(("misses: ", "bold"), told) if told else None
+        return Text.assemble(("misses: ", "bold"), screen.line(told)) if told else None
 
     def _saved(self) -> Text | None:
         """What was not sent to the embedding model."""
@@ -123,10 +125,9 @@ class Stats(NamedTuple):
         l2 = self.tiers.l2
         return Text(agreement(l2.coherency, l2.pending, l2.lag_ms, self.now), "dim")
 
-    def _by_kind(self) -> Table:
+    def _by_kind(self) -> _Figures:
         numbers = ("L1 hits", "L2 hits", "misses", "hit rate", "writes", "loads", "load p95")
-        numbers = (*numbers, "time saved")
-        made = table("kind", *numbers, numbers=numbers)
+        made = _Figures("kind", *numbers, "time saved")
         for kind in sorted({kind for snapshot in self.snapshots for kind in snapshot.kinds}):
             counts = [snapshot.kinds.get(kind, KindCounts()) for snapshot in self.snapshots]
             l1, l2, misses, loads, sets = (
@@ -138,7 +139,39 @@ class Stats(NamedTuple):
             cells = (*(f"{n:,}" for n in (l1, l2, misses)), _rate(l1 + l2, misses))
             load = _time(latencies(counts).load.p95_ms)
             cells = (*cells, f"{sets:,}", f"{loads:,}", load, span(saved) if saved else "-")
-            made.add_row(cell(kind, "" if idle else "bold"), *cells, style="dim" if idle else "")
+            made.add(cell(kind, "" if idle else "bold"), cells, "dim" if idle else "")
+        return made
+
+
+class _Figures:
+    """A table that gives up its last columns where the terminal is too narrow for all of them: a
+    number that is cut is a wrong one.
+    """
+
+    def __init__(self, *columns: str) -> None:
+        self._columns = columns
+        self._rows: list[tuple[Text, Sequence[str], str]] = []
+
+    def add(self, name: Text, cells: Sequence[str], style: str = "") -> None:
+        """Adds a row."""
+        self._rows.append((name, cells, style))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draws as many columns as fit."""
+        whole = options.update(width=_ANY_WIDTH)
+        shown = len(self._columns)
+        while (
+            shown > 1
+            and console.measure(self._drawn(shown), options=whole).maximum > options.max_width
+        ):
+            shown -= 1
+        yield self._drawn(shown)
+
+    def _drawn(self, shown: int) -> Table:
+        first, *numbers = self._columns[:shown]
+        made = table(first, *numbers, numbers=numbers)
+        for name, cells, style in self._rows:
+            made.add_row(name, *cells[: shown - 1], style=style)
         return made
 
 

@@ -92,7 +92,8 @@ class Live:
         """
         yield f"retry: {AGAIN_MS}\n\n".encode()
         yield _event("history", self._ranges())
-        last = self._app.clock.wall()
+        told_of: dict[str, float] = {}
+        began = self._app.clock.wall()
         told = self._sample if self._due < self._app.clock.monotonic() - _STALE_S else None
         while not self._ended:
             sample = self._sample
@@ -101,9 +102,8 @@ class Live:
             else:
                 told = sample
                 yield _event("sample", sample) + _event("page", shown(sample))
-                for one in _since(sample.events, last):
+                for one in news(sample.events, told_of, began):
                     yield _event("event", one)
-                last = max([last, *(one.at for one in sample.events)])
             if not await self._next(gone):
                 return
 
@@ -168,9 +168,15 @@ class Live:
         return self._app.clock.monotonic() - then
 
 
-def _since(events: Sequence[Happened], last: float) -> list[Happened]:
-    """What happened after `last`, oldest first; of many the newest."""
-    return [one for one in events if one.at > last][:_EVENTS_AT_ONCE][::-1]
+def news(events: Sequence[Happened], told: dict[str, float], began: float) -> list[Happened]:
+    """What happened after `began` and is not `told` yet, oldest first; of many the newest.
+    `events` are newest first; `told` has the last one's time by process, since processes publish
+    theirs at different times, and is brought up to date.
+    """
+    found = [one for one in events if one.at > told.get(one.process, began)]
+    for one in reversed(found):
+        told[one.process] = one.at
+    return found[:_EVENTS_AT_ONCE][::-1]
 
 
 def _event(name: str, data: object) -> bytes:

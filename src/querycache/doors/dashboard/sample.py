@@ -204,8 +204,10 @@ def _event(process: str, row: Sequence[object]) -> Happened | None:
     type_ = NOTABLE.get(str(row[1])) if len(row) > 1 else None
     if type_ is None or not isinstance(row[0], int | float):
         return None
-    names = type_.__struct_fields__
-    return Happened(row[0], process, type_.__name__, dict(zip(names, row[2:], strict=False)))
+    detail = dict(zip(type_.__struct_fields__, row[2:], strict=False))
+    if type_ is events.Invalidated and not detail.get("source"):
+        return None  # a read that found what was invalidated before
+    return Happened(row[0], process, type_.__name__, detail)
 
 
 def _living(told: Published, did: Snapshot, *, this: bool) -> Living:

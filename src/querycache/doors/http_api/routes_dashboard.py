@@ -29,8 +29,9 @@ def routes(live: Live, *, with_token: bool) -> list[routing.Route]:
         text = shell() if with_token else await live.page()
         return Response(text, media_type="text/html; charset=utf-8")
 
-    async def followed(_: Request) -> Response:
-        return _Following(live)
+    async def followed(request: Request) -> Response:
+        following = _Following(live)
+        return following if request.method == "GET" else Response(headers=following.headers)
 
     return [
         routing.Route("/", opened, methods=["GET"]),

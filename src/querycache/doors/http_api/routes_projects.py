@@ -6,6 +6,7 @@ import asyncio
 
 from querycache.doors.http_api import asked, wire
 from querycache.doors.http_api.route import Reply, Route, Served
+from querycache.errors import ProjectNotFoundError
 from querycache.usecases.index_project import Indexed
 from querycache.usecases.search_code import Searched
 from querycache.usecases.warm_up import Warmed
@@ -51,7 +52,11 @@ async def _warm(served: Served, question: asked.WarmAsked) -> Reply:
 
 
 async def _forget(served: Served, question: asked.ForgetAsked) -> Reply:
-    return Reply(wire.Forgotten(question.name, existed=await served.app.forget(question.name)))
+    if not await served.app.forget(question.name):
+        raise ProjectNotFoundError(
+            f"no project {question.name!r} is indexed", remedy="see what there is: GET /projects"
+        )
+    return Reply(wire.Forgotten(question.name, existed=True))
 
 
 _CACHE_HEADERS = {

@@ -60,7 +60,7 @@ class Patterns(msgspec.Struct, frozen=True):
 
 
 class Forgotten(msgspec.Struct, frozen=True):
-    """A project that is gone; `existed` is False if there was none."""
+    """A project that is gone; `existed` is true, since 404 says that there was none."""
 
     project: str
     existed: bool

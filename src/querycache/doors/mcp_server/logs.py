@@ -21,15 +21,20 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage().encode("utf-8", "backslashreplace").decode(),
+            "message": _plain(record.getMessage()),
         }
         event = getattr(record, "event", None)
         if event is not None:
             fields["event"] = event
         if record.exc_info:
-            fields["error"] = self.formatException(record.exc_info)
+            fields["error"] = _plain(self.formatException(record.exc_info))
         encoded = msgspec.json.encode(fields, enc_hook=repr)
         return encoded.decode()
+
+
+def _plain(text: str) -> str:
+    """A text without lone surrogates, which JSON can't hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def log_to_stderr(level: str, form: Literal["text", "json"] = "text") -> None:

@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
 from threading import Event
@@ -24,6 +25,8 @@ import msgspec
 from querycache.assembly.memory import LeakReport, leak_watch, resident
 from querycache.doors.python.cache import CacheService
 from querycache.doors.python.current import current
+
+_logger = logging.getLogger(__name__)
 
 _INTERVAL_S = 10.0
 _MB = 1024 * 1024
@@ -65,7 +68,9 @@ class CacheMemoryLeakDetector:
         return list(self._watch.reports)
 
     def add_callback(self, callback: Callable[[LeakReport], object]) -> None:
-        """Has each new report told to `callback`, in the event loop that monitors."""
+        """Has each new report told to `callback`, in the event loop that monitors. One that raises
+        is told of in the log.
+        """
         self._callbacks.append(callback)
 
     async def start_monitoring(self) -> None:
@@ -103,7 +108,10 @@ class CacheMemoryLeakDetector:
         self._samples += 1
         if report is not None:
             for callback in self._callbacks:
-                callback(report)
+                try:
+                    callback(report)
+                except Exception as error:  # noqa: BLE001 -- a caller's own: the watch goes on
+                    _logger.warning("a callback of the leak detector failed: %a", error)
 
 
 def monitor_memory_usage(duration: float = 300, interval: float = 10) -> None:

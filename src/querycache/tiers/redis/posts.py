@@ -48,7 +48,8 @@ class Posts:
     async def all(self) -> dict[str, bytes]:
         """What is posted, by name."""
         found = cast("list[bytes | None]", await self._ask(b"MGET", *self._places))
-        return {_name(value): value.partition(b"\n")[2] for value in found if value}
+        told = [value.partition(b"\n") for value in found if value]
+        return {_name(name): data for name, _, data in told if len(data) <= _LARGEST}
 
     async def _settle(self, name: str, value: bytes, life: int) -> None:
         """Takes the first free place."""

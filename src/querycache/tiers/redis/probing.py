@@ -7,6 +7,7 @@ Each step has a connection of its own, so that what it finds is no other step's 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from contextlib import suppress
 from typing import Final
@@ -195,7 +196,10 @@ class _Look:
         async with asyncio.timeout(_PATIENCE_S):
             if at.path:
                 return await asyncio.open_unix_connection(at.path)
-            return await asyncio.open_connection(at.host, at.port, ssl=tls)
+            try:
+                return await asyncio.open_connection(at.host, at.port, ssl=tls)
+            except UnicodeError as error:  # no host can be called that
+                raise socket.gaierror(str(error)) from error
 
     async def _judged(self, error: UnreachableError) -> tuple[Trouble, str]:
         if error.code == "auth":

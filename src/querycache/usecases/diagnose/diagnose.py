@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from querycache.clock import Clock
-from querycache.errors import QueryCacheError
 from querycache.ports.findings import Finding
 from querycache.usecases.diagnose.checks import CHECKS, Check, Looked
 from querycache.usecases.diagnose.figures import Thresholds
@@ -19,7 +18,7 @@ from querycache.usecases.diagnose.names import finding
 DEADLINE_S = 8.0
 
 Look = Callable[[], Awaitable[object]]
-"""Gives the value of a field of `Looked`. Raises `QueryCacheError` or `OSError` where it can't."""
+"""Gives the value of a field of `Looked`. Raises where it can't."""
 
 Progress = Callable[[int, int, str], None]
 """Told after each check: how many are done, of how many, and its name."""
@@ -123,7 +122,7 @@ class Diagnose:
                 value = await look()
         except TimeoutError:
             trouble = f"it had not ended after {self._deadline_s:g} s"
-        except (QueryCacheError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 -- what ails one look hides no other's finding
             trouble = f"{type(error).__name__}: {error}"
         return _Ended(value, trouble, (self._clock.monotonic() - began) * 1000)
 

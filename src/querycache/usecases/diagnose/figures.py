@@ -57,6 +57,7 @@ class Counts(msgspec.Struct, frozen=True):
     uptime_s: float = 0.0
     l1_size: int = 0
     l1_max_size: int = 0
+    l1_max_bytes: int = 0
     l1_evictions: int = 0
     l2_failures: int = 0
 
@@ -155,11 +156,14 @@ class Encryption(msgspec.Struct, frozen=True):
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """Access that was refused lately: how often, and the last line of the audit log about it."""
+    """Access that was refused lately: how often, and the last line about it of the audit log,
+    which is the file `log`.
+    """
 
     count: int = 0
     window_s: float = 0.0
     last: str = ""
+    log: str = "audit.jsonl"
 
 
 class Settings(msgspec.Struct, frozen=True):

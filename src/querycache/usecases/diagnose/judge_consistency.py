@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from shlex import quote
 
 from querycache.ports.findings import Finding
 from querycache.usecases.diagnose.figures import Compared, Indexed, Process, Thresholds
@@ -77,7 +78,8 @@ def watchers(processes: Sequence[Process]) -> list[Finding]:
                 finding(
                     "watcher.dead",
                     f"{one.who}: changes under {project.root} may be missed: {why}",
-                    f"restart it: kill {one.who.split()[-1]}; querycache serve {project.root}"
+                    f"restart it: kill {one.who.split()[-1]}; querycache serve"
+                    f" {quote(project.root)}"
                     "  # where inotify has run out: sysctl fs.inotify.max_user_watches=524288",
                 )
             )
@@ -98,7 +100,7 @@ def stale(projects: Sequence[Indexed], processes: Sequence[Process]) -> list[Fin
             "index.stale",
             f"{_files(one.stale_files)} in {one.name} ({one.root}) from its index, which a process"
             f" keeps up to date{by}",
-            remedy.format(root=one.root),
+            remedy.format(root=quote(one.root)),
         )
         for one in projects
         if one.stale_files and one.held

@@ -24,8 +24,6 @@ _BY_CONTENT = (Kind.EMBEDDING, Kind.FILE)
 _WHY = {
     "absent": "querycache warm PROJECT  # asks beforehand what is asked most",
     "expired": "raise the kind's TTL (SEARCH_CACHE_TTL=3600, ...), if what it holds lasts longer",
-    "evicted": "export MEMORY_CACHE_MAX_SIZE=4000 MEMORY_CACHE_MAX_MEMORY_MB=512"
-    "  # and look at evictions.high",
     "invalidated": "querycache explain KEY  # says what invalidates it; see what edits the files",
     "unreadable": "querycache stats  # and look for crypto. findings",
 }
@@ -93,6 +91,8 @@ def hit_rate(counts: Sequence[Counts], thresholds: Thresholds) -> list[Finding]:
     evidence = f"{hits / reads:.1%} of {reads:,} reads hit, fewer than {thresholds.hit_rate:.0%}: "
     top = max(reasons, key=lambda why: reasons[why], default="absent")
     remedy = _WHY.get(top, _WHY["absent"])
+    if top == "evicted":
+        remedy = f"{_larger(counts)}  # and look at evictions.high"
     return [finding("hit_rate.low", evidence + "; ".join(row for _, row in sorted(told)), remedy)]
 
 
@@ -164,6 +164,15 @@ def evicted(counts: Sequence[Counts], thresholds: Thresholds) -> list[Finding]:
             "evictions.high",
             f"{gone:,} of {reads:,} reads ({gone / reads:.0%}) missed what had been given up for"
             f" room; L1 evicted {evictions:,} entries, and holds {held:,}",
-            "export MEMORY_CACHE_MAX_SIZE=4000 MEMORY_CACHE_MAX_MEMORY_MB=512",
+            _larger(counts),
         )
     ]
+
+
+def _larger(counts: Sequence[Counts]) -> str:
+    """The command that doubles the bounds of the largest L1."""
+    entries = 2 * max((one.l1_max_size for one in counts), default=0)
+    size = 2 * max((one.l1_max_bytes for one in counts), default=0) // _MB
+    if not (entries and size):  # not told
+        return "raise MEMORY_CACHE_MAX_SIZE and MEMORY_CACHE_MAX_MEMORY_MB"
+    return f"export MEMORY_CACHE_MAX_SIZE={entries} MEMORY_CACHE_MAX_MEMORY_MB={size}"

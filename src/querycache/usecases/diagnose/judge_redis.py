@@ -61,10 +61,13 @@ def bound(redis: Redis) -> list[Finding]:
         why: list[str] = []
         if not one.number("maxmemory"):
             why.append("maxmemory is 0: it grows until the machine has no memory left")
-        if policy == "noeviction":
+        elif policy == "noeviction":
             why.append("maxmemory-policy is noeviction: when it is full, it refuses every write")
         if why:
-            remedy = "querycache config apply-redis  # gives it REDIS_MAXMEMORY and its policy"
+            remedy = (
+                "querycache config apply-redis  # gives it REDIS_MAXMEMORY and its policy; where"
+                " others keep what must not be evicted, use a Redis of your own"
+            )
             found.append(finding("redis.maxmemory", f"{one.where}: {'; '.join(why)}", remedy))
     return found
 
@@ -83,7 +86,7 @@ def full(redis: Redis, thresholds: Thresholds) -> list[Finding]:
                     "memory.pressure",
                     f"{one.where} uses {used / _MB:.0f} MB of maxmemory {most / _MB:.0f} MB"
                     f" ({share:.0%}), and evicts nothing",
-                    "REDIS_MAXMEMORY=4gb querycache config apply-redis",
+                    _twice(most),
                     "error" if critical else "warning",
                 )
             )
@@ -106,7 +109,7 @@ def evictions(redis: Redis, ttl_s: float) -> list[Finding]:
                     f"{one.where} evicted {evicted:,} entries in {uptime:,} s and holds {held:,}"
                     f" (maxmemory {one.number('maxmemory') / _MB:.0f} MB): one lasts"
                     f" {lasts:.0f} s, and is meant to last {ttl_s:.0f} s",
-                    "REDIS_MAXMEMORY=4gb querycache config apply-redis",
+                    _twice(one.number("maxmemory")),
                 )
             )
     return found
@@ -191,6 +194,11 @@ def _stuck(redis: Redis, one: Probed) -> Finding:
     host = one.where.rpartition(":")[0]
     remedy = _REMEDIES[trouble].format(where=one.where, host=host, at=_options(one.where))
     return finding(f"redis.{trouble}", words, remedy)
+
+
+def _twice(most: int) -> str:
+    """The command that doubles a bound, in bytes."""
+    return f"REDIS_MAXMEMORY={max(1, 2 * most // _MB)}mb querycache config apply-redis"
 
 
 def _held(one: Probed) -> int:

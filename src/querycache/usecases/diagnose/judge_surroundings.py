@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from querycache.ports.findings import Finding
 from querycache.usecases.diagnose.figures import (
     ConfFile,
@@ -27,7 +29,7 @@ def access(denied: Denied, thresholds: Thresholds) -> list[Finding]:
             "access.denied",
             f"access was refused {denied.count:,} times in the last {denied.window_s:g} s; the"
             f" audit log says last: {denied.last}",
-            "tail audit.jsonl  # beside the keys: who asks; grant what is meant to be allowed",
+            f"tail {quote(denied.log)}  # who asks; grant what is meant to be allowed",
         )
     ]
 
@@ -53,7 +55,7 @@ def redis_conf(file: ConfFile) -> list[Finding]:
         finding(
             "redis.config",
             f"{file.path}: {'; '.join(shown)}{more}",
-            f"querycache config check {file.path}  # names every line",
+            f"querycache config check {quote(file.path)}  # names every line",
             "error" if stops else "warning",
         )
     ]
@@ -69,7 +71,7 @@ def disk(machine: Machine, thresholds: Thresholds) -> list[Finding]:
             "disk.full",
             f"{free / _MB:,.0f} of {machine.total_bytes / _MB:,.0f} MB are free on the disk of"
             f" {machine.home}; fewer than {thresholds.disk_bytes / _MB:.0f} MB stop writes soon",
-            f"du -xsh {machine.home}/*  # or put it elsewhere: export QUERYCACHE_HOME=...",
+            f"du -xsh {quote(machine.home)}/*  # or put it elsewhere: export QUERYCACHE_HOME=...",
         )
     ]
 
@@ -81,7 +83,7 @@ def store(machine: Machine, found: Store | None) -> list[Finding]:
         words = f"the embedded store does not open: {found.error}"
     if not words:
         return []
-    remedy = f"ls -ld {machine.home}  # it must be a folder of yours; or another:"
+    remedy = f"ls -ld {quote(machine.home)}  # it must be a folder of yours; or another:"
     return [finding("store.unusable", words, f"{remedy} export QUERYCACHE_HOME=...")]
 
 

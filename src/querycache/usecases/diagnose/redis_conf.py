@@ -16,6 +16,7 @@ _SIZE_OR_SHARE = re.compile(r"(?i)[0-9]+(b|kb?|mb?|gb?|%|)")
 _OCTAL = re.compile(r"[0-7]{1,4}")
 _CLASSES = {"normal", "replica", "slave", "pubsub"}
 _SECRET = re.compile(r"(?i)(requirepass|masterauth|primaryauth|user|\S+-pass)\b")
+_NAME = re.compile(r"[\w-]*")
 _SEVERAL = {"shutdown-on-sigint", "shutdown-on-sigterm"}
 _LOCAL = re.compile(r"-?(127\.[0-9.]+|::1|localhost)")
 _WORDS = (
@@ -58,11 +59,12 @@ def judge(text: str) -> list[Wrong]:
         try:
             name, *values = shlex.split(stripped)
         except ValueError:
-            found.append(Wrong(number, _shown(stripped), "its quotes do not match", stops=True))
+            found.append(Wrong(number, _named(stripped), "its quotes do not match", stops=True))
             continue
         name = name.lower()
         if why := _wrong(name, values):
-            found.append(Wrong(number, _shown(stripped), why, stops=True))
+            shown = _shown(stripped) if name in SHAPES else _named(stripped)
+            found.append(Wrong(number, shown, why, stops=True))
         else:
             said[_ALIASES.get(name, name)] = (number, values)
     return found + _dangers(said)
@@ -178,5 +180,13 @@ def _dangers(said: dict[str, tuple[int, list[str]]]) -> list[Wrong]:
 
 def _shown(line: str) -> str:
     """A line without its secret."""
-    secret = _SECRET.match(line)
+    secret = _SECRET.match(line.lstrip("\"'"))
     return f"{secret[0]} ***" if secret else line
+
+
+def _named(line: str) -> str:
+    """What a line begins with, if its value is plain: it may be a password's, misspelt."""
+    name = _NAME.match(line)
+    begins = name[0] if name else ""
+    plain = line.removeprefix(begins).strip().lower() in {"", "yes", "no"}
+    return line if plain else f"{begins} ***".lstrip()

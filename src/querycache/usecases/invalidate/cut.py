@@ -12,7 +12,7 @@ import msgspec
 from querycache.cache.two_tier import TwoTier
 from querycache.cache.typed import ALL, derived_tag, file_tag, kind_tag, project_tag
 from querycache.errors import TierError
-from querycache.keys import Namer, Scope
+from querycache.keys import Namer, Scope, sayable
 from querycache.usecases.invalidate.pattern import Meant, read_pattern
 from querycache.values import Kind
 
@@ -73,7 +73,7 @@ class Invalidate:
 
     async def tag(self, name: str) -> Invalidated:
         """Every entry that carries this tag."""
-        return await self._cut([name], [])
+        return await self._cut([sayable(name)], [])
 
     async def key(self, key: str) -> Invalidated:
         """One entry, by its full name or a caller's own key."""
@@ -117,8 +117,7 @@ class Invalidate:
     async def _scanned(self, meant: Meant) -> Invalidated:
         core, prefix = self._core, self._namer.prefix
         matches = meant.matcher(prefix)
-        known = [*list(core.l1.entries), *list(core.generations.dirty)]
-        batch = list(filter(matches, known))
+        batch = list(filter(matches, core.names()))
         held = await core.remove(batch) if batch else 0
         try:
             for head in meant.heads(prefix):

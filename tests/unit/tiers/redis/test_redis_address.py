@@ -108,6 +108,7 @@ async def test_an_acl_user_may_what_it_may():
         assert SECRET not in str(told.value)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("user", ["", "ann"])
 async def test_a_wrong_password_fails_at_once_and_is_not_shown(user: str):
     """F15."""

@@ -85,6 +85,7 @@ async def test_each_loop_has_a_client_of_its_own():
         assert made.pool().created == 0
 
 
+@pytest.mark.alone
 async def test_it_waits_as_long_as_the_settings_say():
     loop = asyncio.get_running_loop()
     async with redis_server() as server:

@@ -109,6 +109,7 @@ async def test_a_node_that_left_is_told_gone_and_one_that_came_is_heard():
             assert heard.late == [gone]
 
 
+@pytest.mark.alone
 async def test_a_lost_node_costs_its_share_alone():
     loop = asyncio.get_running_loop()
     async with cluster() as group, link_to(Heard(), **settings(*group.nodes)) as link:
@@ -128,6 +129,7 @@ async def test_a_lost_node_costs_its_share_alone():
         await works(link, put(NAMES[0], "again"), b"OK")
 
 
+@pytest.mark.alone
 async def test_seeds_may_be_replicas_frozen_or_dead():
     loop = asyncio.get_running_loop()
     async with cluster(masters=3, replicas=1) as group:
@@ -141,6 +143,7 @@ async def test_seeds_may_be_replicas_frozen_or_dead():
         group.nodes[4].thaw()
 
 
+@pytest.mark.alone
 async def test_what_is_wrong_is_told_and_told_at_once_the_next_time():
     loop = asyncio.get_running_loop()
     async with redis_server() as server:

@@ -97,6 +97,7 @@ async def test_it_follows_a_failover_and_hears_the_new_primary():
             assert heard.names.count(b"p:x") == count
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["call", "call_many", "everywhere"])
 async def test_a_demoted_primary_is_left_at_its_first_refusal(way: str):
     """F12."""
@@ -135,6 +136,7 @@ async def test_who_stops_waiting_leaves_nothing_open():
         await until(alone, "no connection is left")
 
 
+@pytest.mark.alone
 async def test_what_is_wrong_is_told():
     async with sentinels() as group:
         environ = settings(group)
@@ -155,6 +157,7 @@ async def test_what_is_wrong_is_told():
             assert SECRET not in f"{error}{error.remedy}"
 
 
+@pytest.mark.alone
 async def test_without_a_living_primary_calls_fail_at_once():
     async with sentinels(replicas=0) as group, link_to(**settings(group)) as link:
         assert await ask(link, put("a", "1")) == b"OK"

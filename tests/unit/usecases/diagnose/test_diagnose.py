@@ -76,13 +76,14 @@ async def test_looks_run_side_by_side():
     assert (await diagnose(store=store, settings=settings)()).well
 
 
-async def test_a_look_that_fails_is_a_finding():
+@pytest.mark.parametrize("error", [TierError("it is gone"), ValueError("it is gone")])
+async def test_a_look_that_fails_is_a_finding(error: Exception):
     async def fails() -> Store:
-        raise TierError("the store is gone")
+        raise error
 
     found = await diagnose(store=fails)()
     assert [one.name for one in found.findings] == ["check.unfinished"]
-    assert "TierError: the store is gone" in found.findings[0].evidence
+    assert f"{type(error).__name__}: it is gone" in found.findings[0].evidence
 
 
 async def test_who_stops_waiting_leaves_no_task_behind():

@@ -18,6 +18,7 @@ from querycache.usecases.diagnose import (
 )
 from querycache.usecases.diagnose.figures import (
     Compared,
+    ConfFile,
     Counts,
     Denied,
     Indexed,
@@ -152,6 +153,50 @@ def test_clocks_that_differ(ahead_s: float, *, wrong: bool):
 )
 def test_servers_without_a_bound(info: Mapping[str, str], *, wrong: bool):
     assert names(judge_redis.bound(probed(info))) == ["redis.maxmemory"] * wrong
+
+
+def test_a_server_without_a_bound_is_never_full():
+    (found,) = judge_redis.bound(probed({"maxmemory": "0", "maxmemory_policy": "noeviction"}))
+    assert "maxmemory is 0" in found.evidence
+    assert "noeviction" not in found.evidence
+
+
+def test_the_remedy_of_a_server_that_is_too_small_is_a_larger_one():
+    info = {"used_memory": str(8191 * MB), "maxmemory": str(8192 * MB)}
+    (found,) = judge_redis.full(probed({**info, "maxmemory_policy": "noeviction"}), T)
+    assert found.remedy == "REDIS_MAXMEMORY=16384mb querycache config apply-redis"
+    evicting = {"evicted_keys": "1000", "uptime_in_seconds": "9", "db0": "keys=9,expires=1"}
+    (found,) = judge_redis.evictions(probed({**info, **evicting}), 3600.0)
+    assert found.remedy == "REDIS_MAXMEMORY=16384mb querycache config apply-redis"
+
+
+def test_the_remedy_of_an_l1_that_is_too_small_is_a_larger_one():
+    small = reads(0, 200, evicted=200)
+    counts = Counts(small.kinds, l1_max_size=5000, l1_max_bytes=600 * MB)
+    larger = "export MEMORY_CACHE_MAX_SIZE=10000 MEMORY_CACHE_MAX_MEMORY_MB=1200"
+    (found,) = judge_figures.evicted([counts], T)
+    assert found.remedy == larger
+    (found,) = judge_figures.hit_rate([counts], T)
+    assert found.remedy == f"{larger} # and look at evictions.high"
+    (found,) = judge_figures.evicted([small], T)
+    assert found.remedy == "raise MEMORY_CACHE_MAX_SIZE and MEMORY_CACHE_MAX_MEMORY_MB"
+
+
+def test_remedies_can_be_pasted_whatever_folders_are_called():
+    root = "/my shop"
+    (found,) = judge_consistency.stale([Indexed("shop", root, 1, held=True)], [])
+    assert found.remedy == "querycache index '/my shop'"
+    dead = Process("serve 7", watching=(Watching("shop", root, alive=False, error="gone"),))
+    (found,) = judge_consistency.watchers([dead])
+    assert "querycache serve '/my shop' #" in found.remedy
+    (found,) = judge_surroundings.disk(Machine(home=root, free_bytes=1, total_bytes=2), T)
+    assert found.remedy.startswith("du -xsh '/my shop'/* #")
+    (found,) = judge_surroundings.store(Machine(home=root, home_error="no"), None)
+    assert found.remedy.startswith("ls -ld '/my shop' #")
+    (found,) = judge_surroundings.redis_conf(ConfFile("/my redis.conf", "tcp-nodelay yes"))
+    assert found.remedy.startswith("querycache config check '/my redis.conf' #")
+    (found,) = judge_surroundings.access(Denied(5, 300, "bob", "/my data/audit.jsonl"), T)
+    assert found.remedy.startswith("tail '/my data/audit.jsonl' #")
 
 
 @pytest.mark.parametrize(

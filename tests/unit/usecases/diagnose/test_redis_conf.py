@@ -97,6 +97,21 @@ def test_no_secret_is_shown():
     assert [one.text for one in shown if one.stops] == ["requirepass ***", "masterauth ***"]
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("requirepas s3cret", "requirepas ***"),
+        ("requirepass=s3cret", "requirepass ***"),
+        ("'requirepass' s3cret x", "requirepass ***"),
+        ('requirepas "s3cret', "requirepas ***"),
+        ("tcp-nodelay yes", "tcp-nodelay yes"),
+    ],
+)
+def test_nor_one_of_a_misspelt_directive(line: str, shown: str):
+    (one,) = (one for one in judge(line) if one.stops)
+    assert one.text == shown
+
+
 def test_our_own_is_fine():
     own = Path(__file__).parents[4] / "deploy" / "redis" / "redis.conf"
     assert judge(own.read_text()) == []
