@@ -61,6 +61,22 @@ def test_a_backup_goes_out_is_checked_and_comes_back(cli: Cli, tmp_path: Path):
     assert both.status == 2
 
 
+@pytest.mark.usefixtures("filled")
+def test_a_backup_that_leaves_entries_out_against_its_will_says_so(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    slip = cli("backup", "a.qcb", "--project", "nosuch")
+    assert slip.status == 1
+    assert "nosuch" in slip.err
+    assert not (tmp_path / "a.qcb").exists()
+    assert cli("key", "generate").status == 0
+    monkeypatch.setenv("CACHE_ENCRYPTION_ENABLED", "true")
+    part = cli("backup", "b.qcb")
+    assert part.status == 1
+    assert "3 failed" in part.err
+    assert cli("backup", "c.qcb", "--json").status == 1
+
+
 def test_the_flat_form_counts_successes_and_tells_each_failure(cli: Cli, tmp_path: Path):
     (tmp_path / "flat.json").write_text(json.dumps({"big": "x" * 17_000_000, "small": 1}))
     ended = cli("restore", "flat.json")

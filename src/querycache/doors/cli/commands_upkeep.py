@@ -57,19 +57,22 @@ def backup(
 
     The file can be restored into any shared tier, Redis or embedded. It keeps each entry's kind,
     tags and end of life, and what is sealed stays sealed. The cache can be used meanwhile: what
-    changes is left out. Nothing is at FILE before it is whole.
+    changes is left out. Nothing is at FILE before it is whole. The exit status is 1 where an entry
+    could not be read (with the present keys, for one): the others are in the file.
     """
     _refuse_streams(file)
     from querycache.doors.cli.progress import counting
 
     async def work(app: App) -> BackedUp:
+        if project:
+            await _known(app, project)
         with counting("backing up", app.clock) as progress:
             return await app.back_up(str(file), project, force=force, progress=progress)
 
     done = _act("backup", work)
     if json:
         screen.answer(done)
-        return
+        raise typer.Exit(FAILED if done.failed else 0)
     from querycache.doors.cli.render import size
 
     screen.out().print(
@@ -79,6 +82,14 @@ def backup(
         soft_wrap=True,
     )
     _tell_reasons(done.skipped, done.failed, done.reasons)
+    raise typer.Exit(FAILED if done.failed else 0)
+
+
+async def _known(app: App, project: str) -> None:
+    """Raises `ProjectNotFoundError` where nothing is of that project: a slip makes no back-up."""
+    if await app.list_keys(project=project):
+        return
+    await asyncio.to_thread(app.find_project.existing, project)
 
 
 def verify(file: File, *, json: Json = False) -> None:

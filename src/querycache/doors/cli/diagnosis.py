@@ -76,9 +76,8 @@ def report(found: Report) -> Group:
     shown.append(settings_table(changed) if changed else Text("  every setting is at its default"))
     if found.servers:
         shown += [Text(), Text("Redis memory:", "bold"), _servers(found)]
-    shown += [Text(), *_keys(found.patterns)]
-    if found.keys_error:
-        shown.append(cell(found.keys_error, "yellow"))
+    counted = [cell(found.keys_error, "yellow")] if found.keys_error else _keys(found.patterns)
+    shown += [Text(), *counted]
     return Group(*shown)
 
 

@@ -190,7 +190,7 @@ def _encryption(looked: Looked, _t: Thresholds, _ttl_s: float) -> Judged:
 
 def _access(looked: Looked, t: Thresholds, _ttl_s: float) -> Judged:
     denied = looked.denied
-    seen = [f"{denied.count:,} refusals in the last {denied.window_s:g} s"]
+    seen = [f"{denied.count:,} refusals in the audit log in the last {denied.window_s:g} s"]
     return Judged(judge_surroundings.access(denied, t), seen)
 
 

@@ -15,7 +15,8 @@ _TLS = "openssl s_client -connect {where} -tls1_2 </dev/null"
 _CERTS = "sh deploy/redis/make-certs.sh deploy/redis/certs"
 _REMEDIES = {
     "unreachable": "docker compose -f docker-compose.cache.yml up -d redis-cache"
-    "  # or: redis-server deploy/redis/redis.conf; if it is elsewhere: set REDIS_HOST, REDIS_PORT",
+    "  # or: redis-server deploy/redis/redis.conf; if it is elsewhere: set REDIS_URL,"
+    " or without it REDIS_HOST and REDIS_PORT",
     "hung": "docker compose -f docker-compose.cache.yml restart redis-cache"
     "  # first, why: redis-cli {at} --latency",
     "auth": "export REDIS_PASSWORD=...  # the server's requirepass; a user goes into REDIS_URL",
