@@ -13,7 +13,7 @@ from querycache.errors import ProjectNotFoundError, QueryCacheError
 from querycache.ports.observer import Observer
 from querycache.ports.origins import KnownFile
 from querycache.usecases.find_project import real_folder
-from querycache.usecases.monitor_files import MonitorFiles, Place
+from querycache.usecases.monitor_files import Looked, MonitorFiles, Place
 from querycache.usecases.watch_files import Watched, WatchFiles
 
 _PATIENCE_S = 2.0
@@ -43,10 +43,11 @@ class Watching:
         place = Place(files, [spelled], cases.clock.wall())
         # Not what the index knows: a search that saw a change first has brought that up.
         known: dict[str, KnownFile] = {}
+        untold: list[Looked] = []
         begun = learned = False
 
-        async def look(paths: Sequence[str] | None) -> Sequence[float]:
-            nonlocal begun, learned
+        async def look(paths: Sequence[str] | None) -> None:
+            nonlocal begun
             if not begun:
                 place.began = cases.clock.wall()
                 indexed = await asyncio.to_thread(self._known, name, root)
@@ -54,18 +55,23 @@ class Watching:
                 begun, paths = True, None
             looked = await monitor.look(place, known, paths)
             _learn(known, looked.known)
-            lags: Sequence[float] = []
+            untold.append(looked)
+
+        async def settle(paths: Sequence[str] | None) -> Sequence[float]:
+            nonlocal learned
+            looks, lags = _taken(untold), list[float]()
             try:
                 await cases.index_project(name, root, paths=paths)
             finally:
-                lags = monitor.tell(place, looked, name)
+                for looked in looks:
+                    lags += monitor.tell(place, looked, name)
             if not learned:  # what was new to the index, it has read by now
                 indexed = await asyncio.to_thread(self._known, name, root)
                 _learn(known, {path: one for path, one in indexed.items() if _open(known, one)})
                 learned = True
             return lags
 
-        await cases.watch_files(name, files, look)
+        await cases.watch_files(name, files, look, settle)
 
     async def start(self, roots: Sequence[str]) -> None:
         """Watches roots in the running loop, which need be no projects, until `stop`. Returns when
@@ -128,17 +134,25 @@ class Watching:
         files = await asyncio.to_thread(cases.files_of, root)
         place = Place(files, [spelled], cases.clock.wall())
         known: dict[str, KnownFile] = {}
+        untold: list[Looked] = []
         begun = asyncio.Event()
 
-        async def look(paths: Sequence[str] | None) -> Sequence[float]:
+        async def look(paths: Sequence[str] | None) -> None:
             if not begun.is_set():
                 known.update(await monitor.begin(place))
                 begun.set()
-                return []
+                return
             looked = await monitor.look(place, known, paths)
             _learn(known, looked.known)
-            projects = await self._bring_up([f"{root}/{one.path}" for one in looked.changes])
-            return monitor.tell(place, looked, projects[0] if projects else "")
+            untold.append(looked)
+
+        async def settle(_: Sequence[str] | None) -> Sequence[float]:
+            looks, lags = _taken(untold), list[float]()
+            changed = [f"{root}/{one.path}" for looked in looks for one in looked.changes]
+            projects = await self._bring_up(changed)
+            for looked in looks:
+                lags += monitor.tell(place, looked, projects[0] if projects else "")
+            return lags
 
         async def learn() -> None:
             await begun.wait()
@@ -147,7 +161,7 @@ class Watching:
         async with asyncio.TaskGroup() as group:
             learning = group.create_task(learn())
             try:
-                await cases.watch_files.monitor(files, look)
+                await cases.watch_files.monitor(files, look, settle)
             finally:
                 learning.cancel()
 
@@ -192,6 +206,12 @@ class Watching:
             return {}
         finally:
             index.close()
+
+
+def _taken(looks: list[Looked]) -> list[Looked]:
+    taken = looks.copy()
+    looks.clear()
+    return taken
 
 
 def _learn(known: dict[str, KnownFile], news: Mapping[str, KnownFile | None]) -> None:

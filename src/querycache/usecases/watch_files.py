@@ -2,7 +2,8 @@
 
 A watcher's event is a hint, the content is the truth. Events may be lost, so everything is looked
 at when watching begins, when the watcher says that it lost something, and once in each sweep
-interval. One process watches a project; another takes over when that one ends. Watching that
+interval. What has been looked at is settled after it, which may take long, while the next is
+looked at. One process watches a project; another takes over when that one ends. Watching that
 fails is told in `Watched.error`, and begins anew.
 """
 
@@ -25,9 +26,13 @@ _LAGS_KEPT = 256
 
 _logger = logging.getLogger(__name__)
 
-Look = Callable[[Sequence[str] | None], Awaitable[Sequence[float]]]
-"""Looks at the given paths, or (None) at everything. Gives, for each file that had changed, the
-seconds from the change until nothing that was derived from it could be had any more.
+Look = Callable[[Sequence[str] | None], Awaitable[None]]
+"""Looks at the given paths, or (None) at everything; is not kept waiting by what follows."""
+
+Settle = Callable[[Sequence[str] | None], Awaitable[Sequence[float]]]
+"""Does what is left to do for all that was looked at: these paths, or (None) everything. Gives,
+for each file that had changed, the seconds from the change until nothing that was derived from it
+could be had any more.
 """
 
 
@@ -106,21 +111,23 @@ class WatchFiles:
         self.watched: dict[str, Watched] = {}
         self.monitored: dict[str, Watched] = {}
 
-    async def __call__(self, name: str, files: ProjectFiles, look: Look) -> None:
+    async def __call__(self, name: str, files: ProjectFiles, look: Look, settle: Settle) -> None:
         """Watches a project, if no other process does, until cancelled."""
         state = self.watched[name] = Watched(name, files.root)
-        await self._keep_watching(state, files, look)
+        await self._keep_watching(state, files, look, settle)
 
-    async def monitor(self, files: ProjectFiles, look: Look) -> None:
+    async def monitor(self, files: ProjectFiles, look: Look, settle: Settle) -> None:
         """Watches a root, whoever else does, until cancelled."""
         state = self.monitored.setdefault(files.root, Watched("", files.root))
-        await self._keep_watching(state, files, look)
+        await self._keep_watching(state, files, look, settle)
 
-    async def _keep_watching(self, state: Watched, files: ProjectFiles, look: Look) -> None:
+    async def _keep_watching(
+        self, state: Watched, files: ProjectFiles, look: Look, settle: Settle
+    ) -> None:
         try:
             while True:
                 try:
-                    await self._in_turn(state, files, look)
+                    await self._in_turn(state, files, look, settle)
                 except Exception as error:  # it begins anew, whatever failed
                     state.failure = _in_a_line(error)
                     _logger.exception("watching %s failed; it begins anew", ascii(state.root))
@@ -128,11 +135,13 @@ class WatchFiles:
         finally:
             state.alive = False
 
-    async def _in_turn(self, state: Watched, files: ProjectFiles, look: Look) -> None:
+    async def _in_turn(
+        self, state: Watched, files: ProjectFiles, look: Look, settle: Settle
+    ) -> None:
         lock = await self._turn(state) if state.project else None
         state.watching = True
         try:
-            await self._watch(state, files, look)
+            await self._watch(state, files, look, settle)
         finally:
             state.watching = state.listening = False
             if lock is not None:
@@ -145,17 +154,21 @@ class WatchFiles:
             await self._clock.sleep(_TAKE_OVER_S)
         return lock
 
-    async def _watch(self, state: Watched, files: ProjectFiles, look: Look) -> None:
+    async def _watch(
+        self, state: Watched, files: ProjectFiles, look: Look, settle: Settle
+    ) -> None:
         news: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        seen: asyncio.Queue[frozenset[str]] = asyncio.Queue()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._listen(state, files, news)),
                 group.create_task(self._sweep(news)),
+                group.create_task(self._look(look, news, seen)),
             ]
             news.put_nowait(frozenset())
             try:
                 while True:
-                    await self._look(state, look, await self._next(news))
+                    await self._settle(state, settle, await self._next(seen))
             finally:
                 for task in tasks:
                     task.cancel()
@@ -188,9 +201,20 @@ class WatchFiles:
             return None
         return sorted({path for batch in batches for path in batch})
 
-    async def _look(self, state: Watched, look: Look, paths: Sequence[str] | None) -> None:
+    async def _look(
+        self,
+        look: Look,
+        news: asyncio.Queue[frozenset[str]],
+        seen: asyncio.Queue[frozenset[str]],
+    ) -> None:
+        while True:
+            paths = await self._next(news)
+            await look(paths)
+            seen.put_nowait(frozenset(paths or ()))
+
+    async def _settle(self, state: Watched, settle: Settle, paths: Sequence[str] | None) -> None:
         try:
-            state.lags_ms.extend(lag * 1e3 for lag in await look(paths))
+            state.lags_ms.extend(lag * 1e3 for lag in await settle(paths))
             state.failure = ""
         except QueryCacheError as error:
             state.failure = _in_a_line(error)

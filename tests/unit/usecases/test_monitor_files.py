@@ -65,6 +65,7 @@ async def monitoring(
     async with app_at(home, **variables) as one, app_at(home, **variables) as two:
         await one.watching.start([str(root)])
         await quiet(one, root)
+        await quiet(one, root)  # the first may have ended amid what `start` began
         yield one, two
 
 

@@ -96,12 +96,47 @@ class QuietWatcher:
             yield await self.batches.get()
 
 
+async def nothing(_: Sequence[str] | None) -> None:
+    """A look that finds nothing."""
+
+
+async def test_what_changes_is_looked_at_while_the_last_is_settled(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "sample")
+    watcher, gate = QuietWatcher(), asyncio.Event()
+    looked: list[Sequence[str] | None] = []
+    settled: list[Sequence[str] | None] = []
+
+    async def look(paths: Sequence[str] | None) -> None:
+        looked.append(paths)
+
+    async def settle(paths: Sequence[str] | None) -> Sequence[float]:
+        settled.append(paths)
+        await gate.wait()
+        return []
+
+    async with app_at(tmp_path / "home") as app:
+        watch = WatchFiles(
+            indexes=app.indexes, watcher=watcher, clock=FakeClock(), sweep_interval_s=30.0
+        )
+        files = app.files_of(str(project))
+        running = asyncio.ensure_future(watch("sample", files, look, settle))
+        await until(lambda: len(settled) == 1)
+        for name in ("a", "b"):
+            watcher.batches.put_nowait(frozenset({name}))
+            await until(lambda name=name: looked[-1] == [name])
+        gate.set()
+        await until(lambda: len(settled) == 2)
+        assert (looked, settled) == ([None, ["a"], ["b"]], [None, ["a", "b"]])
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_lost_events_and_time_lead_to_a_look_at_everything(tmp_path: Path) -> None:
     project = make_project(tmp_path / "sample")
     clock, watcher = FakeClock(), QuietWatcher()
     asked: list[Sequence[str] | None] = []
 
-    async def look(paths: Sequence[str] | None) -> Sequence[float]:
+    async def settle(paths: Sequence[str] | None) -> Sequence[float]:
         asked.append(paths)
         if len(asked) == 2:
             raise UsageError("the disk is gone")
@@ -112,7 +147,7 @@ async def test_lost_events_and_time_lead_to_a_look_at_everything(tmp_path: Path)
             indexes=app.indexes, watcher=watcher, clock=clock, sweep_interval_s=30.0
         )
         files = app.files_of(str(project))
-        running = asyncio.ensure_future(watch("sample", files, look))
+        running = asyncio.ensure_future(watch("sample", files, nothing, settle))
         await until(lambda: len(asked) == 1)
         watcher.batches.put_nowait(frozenset({"b", "a"}))
         await until(lambda: len(asked) == 2)
@@ -137,17 +172,20 @@ async def test_watching_that_breaks_is_told_and_begins_anew(tmp_path: Path) -> N
     clock, watcher = FakeClock(), QuietWatcher()
     asked: list[Sequence[str] | None] = []
 
-    async def look(paths: Sequence[str] | None) -> Sequence[float]:
+    async def look(paths: Sequence[str] | None) -> None:
         asked.append(paths)
         if len(asked) == 1:
             raise ValueError("a defect")
+
+    async def settle(_: Sequence[str] | None) -> Sequence[float]:
         return []
 
     async with app_at(tmp_path / "home") as app:
         watch = app.__dict__["watch_files"] = WatchFiles(
             indexes=app.indexes, watcher=watcher, clock=clock, sweep_interval_s=30.0
         )
-        running = asyncio.ensure_future(watch("sample", app.files_of(str(project)), look))
+        files = app.files_of(str(project))
+        running = asyncio.ensure_future(watch("sample", files, look, settle))
         await until(lambda: len(asked) == 1)
         await until(lambda: not watch.watched["sample"].watching)
         assert watch.watched["sample"].error == "ValueError: a defect"
