@@ -239,7 +239,6 @@ def test_the_figures_are_those_of_stats_and_follow_a_search(browser: Browser, sh
         wanted = count(shop.stats()["hit_count"])
         eventually(page, lambda: text(page, "hits") == wanted, "the page follows the searches")
         eventually(page, lambda: figures(page) == told(shop.stats()), "all figures are equal")
-        assert figures(page) == told(shop.stats())
         assert table(page, "projects")["shop"][:2] == ["fresh", "3"]
         assert page.locator('.plot path[data-series="hit"]').get_attribute("d")
         assert page.locator('td.spark path[data-series="hit.search"]').get_attribute("d")

@@ -7,10 +7,10 @@ Example:
     ...     service = await get_cache_service()
     ...     sessions = SessionSecurityManager(service, AESEncryption(KeyManager()))
     ...     session = sessions.create_session("ada", "shop")
-    ...     sealed = await sessions.protect(session, "what only this session may read")
+    ...     sealed = await sessions.protect(session, "a secret of the shop")
     ...     return await sessions.reveal(session, sealed)
     >>> asyncio.run(main())
-    b'what only this session may read'
+    b'a secret of the shop'
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SessionSecurityManager:
         return await self._encryption.encrypt(sha256(session_id.encode()).digest() + raw)
 
     async def reveal(self, session_id: str, sealed: bytes) -> bytes:
-        """What was protected for this session. Raises `AccessDeniedError` where the session is
+        """What was protected for that session. Raises `AccessDeniedError` where the session is
         over or another's, `EncryptionOperationError` where it does not open.
         """
         self._require(session_id)
