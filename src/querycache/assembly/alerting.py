@@ -13,6 +13,7 @@ from querycache.ports.alerts import Alert, Receiver
 from querycache.ports.findings import Finding
 from querycache.usecases.diagnose.figures import Counts, KindFigures, Memory, Thresholds, Vitals
 from querycache.usecases.diagnose.vitals import quick
+from querycache.usecases.show_status import Health
 from querycache.usecases.watch_health import WatchHealth
 
 if TYPE_CHECKING:
@@ -34,6 +35,25 @@ def thresholds(config: Config) -> Thresholds:
         memory_warning=config.memory_pressure.warning_threshold,
         memory_critical=config.memory_pressure.critical_threshold,
         denials=config.safety.failed_access_threshold,
+    )
+
+
+def vitals_of(
+    health: Health,
+    memory: Memory | None,
+    counts: Counts = Counts(),  # noqa: B008 -- an immutable value
+) -> Vitals:
+    """What a monitor looks at, from what health says."""
+    redis = health.l2_backend == "redis"
+    return Vitals(
+        counts=counts,
+        redis="none" if not redis else "up" if health.l2_connected else "down",
+        where=health.l2_where,
+        words=health.last_error or "",
+        ping_ms=health.l2_ping_time,
+        memory=memory,
+        lag_ms=health.invalidation_lag_ms,
+        mismatches=health.coherency.last_mismatches,
     )
 
 
@@ -76,19 +96,9 @@ class Alerting:
 
     async def vitals(self, before: Counts = Counts()) -> Vitals:  # noqa: B008 -- immutable
         """What a monitor looks at; the counts are those since `before`."""
-        app = self._app
-        health = await app.status.health()
-        redis = app.config.l2_backend == "redis"
-        return Vitals(
-            counts=_since(before, self._counts()),
-            redis="none" if not redis else "up" if health.l2_connected else "down",
-            where=health.l2_where,
-            words=health.last_error or "",
-            ping_ms=health.l2_ping_time,
-            memory=self._present_memory(),
-            lag_ms=health.invalidation_lag_ms,
-            mismatches=health.coherency.last_mismatches,
-        )
+        health = await self._app.status.health()
+        counts = _since(before, self._counts())
+        return vitals_of(health, self._present_memory(), counts)
 
     def told(self) -> dict[str, object]:
         """The alerts that are raised now."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from querycache.assembly.alerting import vitals_of
 from querycache.ports.findings import Finding
-from querycache.usecases.diagnose.figures import Memory, Thresholds, Vitals
+from querycache.usecases.diagnose.figures import Memory, Thresholds
 from querycache.usecases.diagnose.names import finding
 from querycache.usecases.diagnose.vitals import quick
 from querycache.usecases.show_status import Health
@@ -38,7 +39,7 @@ def findings(
     """Of this process what is wrong now; of all processes the alerts and leaks that they told.
     The gravest first.
     """
-    found = quick(_vitals(health, memory), thresholds)
+    found = quick(vitals_of(health, memory), thresholds)
     named = {one.name for one in found}
     for problem in health.problems:
         name = _name(problem)
@@ -57,19 +58,6 @@ def findings(
 def called(process: Published) -> str:
     """How a process is called: its door and number, and its machine, where that is another."""
     return f"{process.door} {process.pid}" + (f" on {process.host}" if process.host else "")
-
-
-def _vitals(health: Health, memory: Memory | None) -> Vitals:
-    redis = health.l2_backend == "redis"
-    return Vitals(
-        redis="none" if not redis else "up" if health.l2_connected else "down",
-        where=health.l2_where,
-        words=health.last_error or "",
-        ping_ms=health.l2_ping_time,
-        memory=memory,
-        lag_ms=health.invalidation_lag_ms,
-        mismatches=health.coherency.last_mismatches,
-    )
 
 
 def _name(problem: str) -> str:
